@@ -229,15 +229,11 @@ def _choose_head(
         raise ConfigError(what, where=f"heads: {'; '.join(listed) or 'none'}", fix=fix)
     found = heads[name]
     if labels and task.kind in ("classify", "tag"):
-        own, given, outputs = found.labels, models.plain_labels(labels), found.config.num_labels
-        if len(labels) != outputs:
-            what = f"--labels has {len(labels)} names, the head {name!r} has {outputs} outputs."
-            fix = "name each output once, the first output first"
-            raise ConfigError(what, where=f"{task.name} has {', '.join(task.labels)}", fix=fix)
+        theirs, ours, given = map(models.plain_labels, (found.labels, task.labels, labels))
         # Only where a model names its outputs otherwise than the task is there something to be said of them.
-        named = sorted(models.plain_labels(own)) == sorted(models.plain_labels(task.labels))
-        if named and models.plain_labels(own) != given:
+        if sorted(theirs) == sorted(ours) and theirs != given:
             what = "The model itself names its outputs, in another order than --labels."
-            raise ConfigError(what, where=f"the head {name!r} has {', '.join(own)}", fix="leave --labels out")
+            where = f"the head {name!r} has {', '.join(found.labels)}"
+            raise ConfigError(what, where=where, fix="leave --labels out")
         found = replace(found, labels=labels)
     return {name: models.fit_head(task, name, found)}

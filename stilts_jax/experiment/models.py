@@ -302,7 +302,7 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     theirs, ours = plain_labels(labels), plain_labels(task.labels)
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         known, theirs, ours = True, list(labels), list(task.labels)
-    if outputs != len(task.labels) or (labels and len(labels) != outputs):
+    if outputs != len(task.labels):
         what = f"The head has {outputs} labels, {task.name} has {len(task.labels)}."
     elif not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
         what = f"The head's labels {'do not have the names of the task' if known else 'have no names'}."

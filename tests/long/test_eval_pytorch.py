@@ -162,7 +162,7 @@ OTHER_ORDER = ",".join(NLI[::-1])
 REFUSED = {
     "two labels for three": ("xnli", {"outputs": 2}, "xnli", (), ("2 labels", "contradiction")),
     "labels that are none": ("xnli", {}, "xnli", ("--labels=a,b,c",), ("a, b, c", "neutral")),
-    "too few labels": ("xnli", {}, "xnli", ("--labels=a,b",), ("2 names", "3 outputs")),
+    "too few labels": ("xnli", {}, "xnli", ("--labels=a,b",), ("has a, b;", "--labels=contradiction")),
     "labels that are named": (
         "xnli",
         {"names": NLI},
