@@ -5,8 +5,6 @@ how a finished model is scored (test files, reporting languages) is in the evalu
 nothing. How a run is computed (mesh, accumulation, rematerialisation, logging) is in neither: it changes rounding only.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -26,7 +24,7 @@ from stilts_jax.experiment.phases import Phase, hyperparameters_of, name_tasks
 from stilts_jax.features.build import FEATURE_VERSION, FeatureSettings, build_features, load_or_build
 from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
-from stilts_jax.files import cache_root, local_folder, local_path
+from stilts_jax.files import cache_root, hash_record, local_folder, local_path
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
 from stilts_jax.sharding import Mesh, make_mesh
@@ -50,12 +48,6 @@ _NOT_IN_KEY = {
     # These are in the phase's own hyperparameters, after presets and overrides have met.
     *(*TASK_OPTIONS, "by_task"),
 }
-
-
-def hash_record(record: Any) -> str:
-    """Returns a hash of a record of plain values; the same in every process."""
-    text = json.dumps(record, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def open_source(settings: Settings, data_root: Path) -> DataSource:

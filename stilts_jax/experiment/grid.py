@@ -17,13 +17,13 @@ from stilts_jax.checkpoint import lock_run
 from stilts_jax.distributed import from_main, is_preempted, leave_together
 from stilts_jax.errors import ConfigError, DataError, LockedError, StiltsError, describe, explain
 from stilts_jax.experiment import results
-from stilts_jax.experiment.context import Context, hash_record
+from stilts_jax.experiment.context import Context
 from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, read_trained
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FAILURE, find_kept, read_result
 from stilts_jax.experiment.train import adopt_training, train_phase
-from stilts_jax.files import is_remote
+from stilts_jax.files import hash_record, is_remote
 from stilts_jax.host_memory import return_freed_memory
 from stilts_jax.interruption import check, stop
 from stilts_jax.progress import SILENT, Progress
@@ -44,9 +44,7 @@ def is_done(phase: Phase, context: Context, progress: Progress = SILENT) -> bool
     if not trained or not result or result["phase"]["key"] != key:
         return False
     # In at least the languages that are asked for, which another command may have been more of.
-    return result["evaluation_key"] == context.evaluation_key(phase) or (
-        "evaluation" in result and context.data(phase).scored.keys() <= set(find_kept(result, phase, context))
-    )
+    return context.data(phase).scored.keys() <= set(find_kept(result, phase, context))
 
 
 def run_phase(phase: Phase, context: Context) -> None:

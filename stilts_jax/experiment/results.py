@@ -21,7 +21,7 @@ from stilts_jax.checked import split_names, stem
 from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase, find_instead
-from stilts_jax.files import read_record, write_record
+from stilts_jax.files import hash_record, read_record, write_record
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
@@ -107,8 +107,6 @@ def write_result(
 ) -> None:
     """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
     import jax
-
-    from stilts_jax.experiment.context import hash_record
 
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
