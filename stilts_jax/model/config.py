@@ -189,6 +189,11 @@ class Model:
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
+        shaped = isinstance(self.encoder, EncoderConfig) and isinstance(self.heads, tuple)
+        if not shaped or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.heads):
+            what = "A model is an EncoderConfig and a tuple of pairs, each of a name and a HeadConfig."
+            fix = 'such as Model(SHAPES["base"], (("mine", HeadConfig(kind="span")),)); a dict is tuple(heads.items())'
+            raise ConfigError(what, where="model", fix=fix)
         names = [name for name, _ in self.heads]
         if len(set(names)) < len(names):
             raise ConfigError(f"Two heads have one name: {', '.join(names)}.", where="model.heads")

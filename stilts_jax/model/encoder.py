@@ -124,17 +124,22 @@ def abstract_encoder(config: EncoderConfig) -> Params:
 
 def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows: bool = False) -> None:
     """Raises where parameters are not those of ``config``, with a ``pooler`` or ``any_rows`` of words if need be."""
-    wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract_encoder(config))}
-    found = {path: leaf.shape for path, leaf in parameter_paths({**params, "pooler": {}})}
-    word = "embeddings/word"
-    if any_rows and word in found:
-        wanted[word] = (*found[word][:1], config.hidden_size)
+    fix = "take both from one load_encoder: loaded.params and loaded.config"
+    rows = "embeddings/word" if any_rows else ""
+    check_shapes({**params, "pooler": {}}, abstract_encoder(config), "encoder", fix, any_rows=rows)
+
+
+def check_shapes(params: Any, abstract: Any, where: str, fix: str, *, any_rows: str = "") -> None:
+    """Raises where parameters have not the shapes of ``abstract``; the array ``any_rows`` may have rows of its own."""
+    wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract)}
+    found = {path: leaf.shape for path, leaf in parameter_paths(params)}
+    if any_rows in wanted and any_rows in found:
+        wanted[any_rows] = (*found[any_rows][:1], *wanted[any_rows][1:])
     for path in sorted(wanted.keys() | found.keys()):
         has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
         if has != wants:
             what = f"It has the shape {has}; the model wants {wants}."
-            fix = "take both from one load_encoder: loaded.params and loaded.config"
-            raise ConfigError(what, where=f"encoder: {path}", fix=fix)
+            raise ConfigError(what, where=f"{where}: {path}", fix=fix)
 
 
 def encode(

@@ -22,7 +22,7 @@ from flax import nnx
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.model.encoder import encode, gelu, init_encoder
+from stilts_jax.model.encoder import check_shapes, encode, gelu, init_encoder
 from stilts_jax.model.layers import Norm, Params, bind, draw, drop, linear, row_keys, split, table, widen
 from stilts_jax.sharding import cut_by_compiler
 
@@ -116,6 +116,12 @@ def init_params(
     given_pooler = encoder.pop("pooler", None)
     if any(head.uses_encoder_pooler for _, head in model.heads):
         encoder["pooler"] = given_pooler or init_pooler(model.encoder, named("pooler"), dtype)
+    for name, params in given.items():
+        form = model.head(name)  # raises at a name that the model lacks
+        wanted = jax.eval_shape(lambda form=form: init_head(form, model.encoder, key))
+        fix = "take a head's parameters and its HeadConfig from one place, or leave it out, and it is drawn"
+        # The vocabulary may be cut to that of a phase.
+        check_shapes(params, wanted, f"heads/{name}", fix, any_rows="bias")
     made = {}
     for name, head in model.heads:
         made[name] = given.get(name) or init_head(head, model.encoder, named(f"heads/{name}"), dtype)

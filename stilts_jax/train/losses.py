@@ -179,7 +179,7 @@ def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:
 
 
 def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) -> None:
-    """Raises at token ids that the encoder lacks and at labels that the head lacks, in arrays of the host.
+    """Raises at token ids that the encoder lacks and at labels that the head lacks.
 
     On a device a wrong number is no error, but a loss that is not finite, or one of another target. Numbers that are
     no integers are refused too, and a batch without rows or with nothing to learn from.
@@ -191,7 +191,9 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         Traceback (most recent call last):
         stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
-    arrays = {name: array for name, array in batch.items() if isinstance(array, np.ndarray)}
+    # What lies on several hosts is seen by none of them.
+    seen = [name for name, array in batch.items() if getattr(array, "is_fully_addressable", True)]
+    arrays = {name: np.asarray(batch[name]) for name in seen if name in _COUNTED or name in FRACTIONS}
     where = f"batch, head {head!r}"
     for name in _COUNTED.intersection(arrays):
         _check_integers(name, arrays[name], where)

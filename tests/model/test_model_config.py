@@ -24,28 +24,25 @@ def test_shapes_have_the_sizes_of_the_published_models(name):
 
 
 SPAN = HeadConfig(kind="span")
+ENCODER = partial(EncoderConfig, **SMALL)
 
 
 @pytest.mark.parametrize(
     ("make", "options", "because"),
     [
-        *(
-            (partial(EncoderConfig, **SMALL), changes, because)
-            for changes, because in [
-                ({"family": "bert"}, "encoder.family='bert'"),
-                ({"vocab_size": 0}, "at least 1"),
-                ({"num_heads": 5}, "do not divide"),
-                ({"pad_id": 61}, "not in a vocabulary"),
-                ({"max_positions": 2}, "no room"),
-                ({"hidden_dropout": 1.0}, "encoder.hidden_dropout"),
-            ]
-        ),
+        (ENCODER, {"family": "bert"}, "encoder.family='bert'"),
+        (ENCODER, {"vocab_size": 0}, "at least 1"),
+        (ENCODER, {"num_heads": 5}, "do not divide"),
+        (ENCODER, {"pad_id": 61}, "not in a vocabulary"),
+        (ENCODER, {"max_positions": 2}, "no room"),
+        (ENCODER, {"hidden_dropout": 1.0}, "encoder.hidden_dropout"),
         (HeadConfig, {"kind": "rank"}, "head.kind"),
         (HeadConfig, {"kind": "classify"}, "needs labels"),
         (HeadConfig, {"kind": "span", "form": "bert"}, "head.form"),
         (HeadConfig, {"kind": "span", "layer": 3}, "only embed heads"),
         (Compute, {"remat": "fast"}, "remat='fast'"),
         (Model, {"encoder": SHAPES["tiny"], "heads": (("a", SPAN), ("a", SPAN))}, "one name"),
+        (Model, {"encoder": SHAPES["tiny"], "heads": {"a": SPAN}}, "a dict is tuple(heads.items())"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, options, because):

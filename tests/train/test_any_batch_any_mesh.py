@@ -49,14 +49,17 @@ def test_what_has_a_wrong_shape_is_named(changes, words):
         jax.eval_shape(step, state, BATCH | changes)
 
 
-def test_an_encoder_that_is_not_the_models_is_named():
+def test_parameters_that_are_not_the_models_are_named():
     encoder = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))["encoder"]
-    for given in ({"encoder": encoder}, {**encoder, "layers": {}}):
-        with pytest.raises(ConfigError, match="missing"):
-            sj.init_state(MODEL, TX, KEY, encoder=given)
-    with pytest.raises(ConfigError, match=r"shape \(32,\); the model wants \(64,\)"):
-        wide = replace(MODEL.encoder, hidden_size=64)
-        sj.init_state(replace(MODEL, encoder=wide), TX, KEY, encoder=encoder)
+    wide = replace(MODEL, encoder=replace(MODEL.encoder, hidden_size=64))
+    wrong = [
+        (MODEL, {"encoder": given}, "missing") for given in ({"encoder": encoder}, {**encoder, "layers": {}})
+    ]
+    wrong += [(wide, {"encoder": encoder}, r"shape \(32,\); the model wants \(64,\)")]
+    wrong += [(MODEL, {"heads": {"nil": {}}}, "no head 'nil'"), (MODEL, {"heads": {"nli": {}}}, "missing")]
+    for model, given, words in wrong:
+        with pytest.raises(ConfigError, match=words):
+            sj.init_state(model, TX, KEY, **given)
     with pytest.raises(ConfigError, match="no head 'nil'"):
         sj.check_batch(BATCH, {"encoder": encoder, "heads": {"nli": {}}}, "nil")
 
@@ -66,7 +69,7 @@ def test_targets_that_do_not_exist_are_named():
     masked = {"masked_targets": np.array([[319, 320]]), "masked_weights": np.ones((1, 2))}
     sj.check_batch(masked | {"masked_weights": np.array([[1, 0]])}, params, "nli")
     wrong = [(masked, "to 320"), (masked | {"masked_weights": np.ones((1, 3))}, "to 320")]
-    wrong += [({"votes": np.array([[3, -1]])}, "to 3"), (BATCH | {"label": np.zeros(8)}, "holds float64")]
+    wrong += [({"votes": [[3, -1]]}, "to 3"), (BATCH | {"label": jax.numpy.zeros(8)}, "holds float32")]
     wrong += [({}, "no rows"), ({"label": np.zeros(0, int)}, "no rows")]
     for batch, words in (*wrong, ({"tokens": BATCH["tokens"]}, "nothing to learn from")):
         with pytest.raises(TrainingError, match=words):
