@@ -193,14 +193,15 @@ def write_features(
     encoder_folder: Path, pictures: Path, out: Path, layer: int | None, batch_size: int, progress: Progress
 ) -> int:
     """Writes features of all pictures of a folder (or its zip) and a manifest, all or nothing; returns their number."""
-    other = "name another folder"
     if out.exists():
-        raise ConfigError("Something is there already.", where=str(out), fix=f"{other}, or remove it")
+        fix = "name another folder, or remove it"
+        raise ConfigError("Something is there already.", where=str(out), fix=fix)
     encoder = VisionEncoder(encoder_folder)
     found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
     names = list(found.names)
     if not names:
-        raise DataError("There are no PNG or JPEG files.", where=str(found.path), fix=other)
+        fix = "name the folder that holds them; in a zip they may lie in one folder of its own name"
+        raise DataError("There are no PNG or JPEG files directly in it.", where=str(found.path), fix=fix)
     batches = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
     features = chain.from_iterable(encoder.see(found, some, layer, batch_size) for some in batches)
     with replacing_folder(out) as made:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stilts_jax.errors import DataError
 from stilts_jax.features.records import Features, Ragged, create_table
@@ -46,8 +46,13 @@ def read_picture(folder: PictureFolder, name: str) -> Image.Image:
         return picture.convert("RGB")
     except (DataError, MemoryError):
         raise
+    except Image.DecompressionBombError as error:
+        refused = f"it has far more pixels than the {MAX_PIXELS:,} that are allowed"
+        raise folder.refuse(name, refused, "make it smaller or leave it out") from error
+    except UnidentifiedImageError as error:
+        raise folder.refuse(name, "it does not begin as a PNG or JPEG does") from error
     except Exception as error:  # whatever the bytes of a damaged file lead to
-        raise folder.refuse(name, f"it can't be read, is no PNG or JPEG, or damaged: {error}") from error
+        raise folder.refuse(name, f"it can't be read, or is damaged: {error}") from error
 
 
 @dataclass(frozen=True)
