@@ -4,7 +4,6 @@ Ids follow fairseq: ``<s>`` 0, ``<pad>`` 1, ``</s>`` 2, ``<unk>`` 3, pieces behi
 relies on these, so a tokenizer of another kind is refused.
 """
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -131,10 +130,6 @@ class Tokenizer:
     def spell(self, text: str) -> list[str]:
         """Returns the pieces of a text."""
         return self._fast.backend_tokenizer.encode(text, add_special_tokens=False).tokens
-
-    def copy_fast(self) -> Any:
-        """Returns an own copy of the tokenizer of ``transformers`` (calling one changes its state)."""
-        return copy.deepcopy(self._fast)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

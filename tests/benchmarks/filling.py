@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import AutoTokenizer
 
 from stilts_jax.batches.collate import Masking
 from stilts_jax.batches.plan import TrainingBatches, made_ahead
@@ -113,7 +114,7 @@ def measure_rate(task_name: str, tokenizer: Tokenizer, source: DataSource) -> Ra
     task = get_task(task_name)
     settings = FeatureSettings(CASES[task_name])
     examples = read_examples(task, "train", "en", source)[:_EXAMPLES]
-    fast = tokenizer.copy_fast()
+    fast = AutoTokenizer.from_pretrained(tokenizer.source)
     plain_loop = {"classify": _loop_over_pairs, "span": _loop_over_questions}[task.kind]
 
     def build() -> object:
