@@ -64,17 +64,15 @@ class Checked:
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
-            value, full = getattr(self, name, None), f"{self.group}{name}"
-            if isinstance(value, str) and not value.isprintable():
-                what = f"{full.removeprefix('config.')} has a character that can't be printed."
-                self.refuse(True, what, name, f"write it anew: {value!r}")
+            value, full = getattr(self, name, None), self._shown(name)
+            odd = isinstance(value, str) and not value.isprintable()
+            what = f"{full} has a character that can't be printed."
+            self.refuse(odd, what, name, f"write it anew: {value!r}")
             if get_origin(hint) is Literal:
                 self.choose(name, value, get_args(hint))
             for rule in getattr(hint, "__metadata__", ()):
-                shown = f"{full.removeprefix('config.')}={str(value)[:60]} is out of range."
-                self.refuse(
-                    value is not None and not rule.has(value), shown, name, f"take a number of {rule}"
-                )
+                what = f"{full}={str(value)[:60]} is out of range."
+                self.refuse(value is not None and not rule.has(value), what, name, f"take a number of {rule}")
 
     def refuse(self, wrong: Any, what: str, name: str, fix: str) -> None:
         """Raises an error about an option where something is ``wrong``."""
@@ -84,8 +82,11 @@ class Checked:
     def choose(self, name: str, value: Any, known: Iterable[str]) -> None:
         """Raises unless an option's value is one of ``known``."""
         if value not in known:
-            what = f"{self.group.removeprefix('config.')}{name}={value!r} is not possible."
+            what = f"{self._shown(name)}={value!r} is not possible."
             self.refuse(True, what, name, nearest(str(value), known))
+
+    def _shown(self, name: str) -> str:
+        return f"{self.group}{name}".removeprefix("config.")
 
 
 def option_names(kind: Any) -> list[str]:
