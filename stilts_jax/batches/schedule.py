@@ -72,9 +72,8 @@ class Schedule:
     def _make_block(self, number: int) -> np.ndarray:
         # How often each comes before this block and the next; Python's integers don't overflow.
         steps = (number * self.block, (number + 1) * self.block)
-        before, after = np.diff(
-            [[0, *(step * border // _UNIT for border in self._borders)] for step in steps]
-        )
+        marks = [[0, *(step * border // _UNIT for border in self._borders)] for step in steps]
+        before, after = np.diff(marks)
         counts = after - before
         item, occurrence = block = np.empty((2, self.block), np.int64)
         order = draw_permutation(self._seed, self._purpose, number, self.block)

@@ -178,9 +178,8 @@ def sweep_command(setups: Iterable[tuple[str, "Setup"]], progress: Progress) -> 
 
 def describe(plan: "Plan", work: float) -> str:
     setup, measured, chips = plan.setup, (plan.train, plan.evaluate), plan.setup.chips
-    size = (
-        f"{setup.encoder.num_layers} x {setup.encoder.hidden_size}, {plan.num_parameters / 1e9:.2f} billion"
-    )
+    shape, billions = setup.encoder, plan.num_parameters / 1e9
+    size = f"{shape.num_layers} x {shape.hidden_size}, {billions:.2f} billion"
     lines = [
         f"{size} parameters, on {chips.count} x {chips.chip.name} ({chips.name})",
         f"{setup.head.kind}, batch {setup.rows} x {setup.length}, {setup.describe()}",
@@ -220,9 +219,8 @@ def describe(plan: "Plan", work: float) -> str:
 
 
 def _row(name: str, *sizes: int | None) -> str:
-    return f"  {name:<22}" + "".join(
-        "  too much" if size is None else f"{size / GIB:10.3f}" for size in sizes
-    )
+    shown = ("  too much" if size is None else f"{size / GIB:10.3f}" for size in sizes)
+    return f"  {name:<22}{''.join(shown)}"
 
 
 def _record(plan: "Plan") -> dict:

@@ -300,12 +300,8 @@ def mine_files(
     with lock_run(folder):  # the same command typed twice would remove and rewrite what the other one reads
         first = embed_texts(left, embedder, folder, "source", chunk)
         second = embed_texts(right, embedder, folder, "target", chunk)
-        options: dict[str, Any] = {
-            "precision": precision,
-            "mesh": embedder.mesh,
-            "progress": embedder.progress,
-        }
-        pairs = pair_up(*find_neighbours(first, second, k, **options))
+        search: Any = {"precision": precision, "mesh": embedder.mesh, "progress": embedder.progress}
+        pairs = pair_up(*find_neighbours(first, second, k, **search))
         kept = [pair for pair in pairs if pair[2] >= threshold]
         # Whole or not at all.
         with replacing(out) as whole, whole.open("x", encoding="utf-8", newline="\n") as file:

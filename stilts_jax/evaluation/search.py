@@ -7,7 +7,7 @@ than the spare candidates before it.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 
 import jax
@@ -141,10 +141,9 @@ def _compile_step(mesh: Mesh, k: int, precision: Precision, full: bool, both: bo
         if not both:
             return row_state, column_state
         values, index = _find_best(similar, k, axis=0)
+        gather: Any = partial(jax.lax.all_gather, axis_name=_AXIS, axis=1, tiled=True)
         # [C, devices * k'], in the order of the rows
-        values, index = (
-            jax.lax.all_gather(part, _AXIS, axis=1, tiled=True) for part in (values, index + row_start)
-        )
+        values, index = map(gather, (values, index + row_start))
         return row_state, _merge(column_state, values, index, k)
 
     specs: Any = {"in_specs": (P(_AXIS), P(), P(_AXIS), P(), P()), "out_specs": (P(_AXIS), P())}

@@ -225,16 +225,17 @@ def _load(data: Path, manifest: Path) -> Features:
     for name, column in zip(table.schema.names, table.columns):
         if name == "tokens" and "first_choice" in table.schema.names:
             column = column.values  # lists of lists; ``first_choice`` has the borders
-        is_list = isinstance(column, pa.LargeListArray)
-        columns[name] = (
-            Ragged(column.values.to_numpy(), column.offsets.to_numpy()) if is_list else column.to_numpy()
-        )
+        columns[name] = _view(column) if isinstance(column, pa.LargeListArray) else column.to_numpy()
     described = {name: record["features"][name] for name in _DESCRIBED}
     described["languages"] = tuple(described["languages"])
     if described["pictures"]:
         described["pictures"] = str(data.parent / described["pictures"])
         np.load(described["pictures"], mmap_mode="r")  # not there, or cut off: all is made again
     return Features(columns=columns, **described)
+
+
+def _view(column: pa.LargeListArray) -> Ragged:
+    return Ragged(column.values.to_numpy(), column.offsets.to_numpy())
 
 
 def _write_arrow(path: Path, features: Features) -> None:

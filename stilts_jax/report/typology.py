@@ -58,9 +58,8 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
         here = here.iloc[:0]
     families = np.array([path.split("/") for path in here.family], object).reshape(-1, 3)
     shared = (families == np.array(str(origin.family).split("/"), object)).cumprod(axis=1).sum(axis=1)
-    north, east, north0, east0 = map(
-        np.radians, (here.latitude, here.longitude, origin.latitude, origin.longitude)
-    )
+    north, east = np.radians(here.latitude), np.radians(here.longitude)
+    north0, east0 = np.radians(origin.latitude), np.radians(origin.longitude)
     across = np.sin((east - east0) / 2) ** 2
     haversine = np.sin((north - north0) / 2) ** 2 + np.cos(north) * np.cos(north0) * across
     distances = {

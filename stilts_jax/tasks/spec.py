@@ -158,10 +158,8 @@ class Source:
 
     def patterns(self, split: str) -> dict[str, tuple[str, ...]]:
         """Returns the paths of a split by role, with ``{language}``."""
-        theirs = self.splits[split]
-        return {
-            role: tuple(one.replace("{split}", theirs) for one in paths) for role, paths in self.paths.items()
-        }
+        theirs, by_role = self.splits[split], self.paths.items()
+        return {role: tuple(one.replace("{split}", theirs) for one in paths) for role, paths in by_role}
 
     def names(self, split: str, language: str) -> tuple[str, str]:
         """Returns the configuration and the data set's own name of a split."""

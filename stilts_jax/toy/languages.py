@@ -160,9 +160,8 @@ def say(utterance: Utterance, language: Language) -> list[Word]:
             spoken, tags = language.words[_ASKING[utterance.asked]], _ASKING_TAGS[utterance.asked]
             phrases[part] = [Word(text, tag, part="Q") for text, tag in zip(spoken.split(), tags.split())]
             if utterance.asked == "C" and isinstance(clause.object, Thing):  # with "how many" stands of what
-                phrases[part] += _noun_phrase(
-                    replace(clause.object, count=None), language, "O", definite=False
-                )
+                what = replace(clause.object, count=None)
+                phrases[part] += _noun_phrase(what, language, "O", definite=False)
             front = "" if "question" in language.last else part
         order = front + language.order.replace(front, "")
         said += [word for part in order for word in phrases.get(part, ())]

@@ -26,6 +26,8 @@ class Experiment:
         self.workdir, self.progress, self.is_main = folder, SILENT, True
         self.settings = SimpleNamespace(experiment=SimpleNamespace(keep=keep), mesh=MeshConfig())
         self.settings.compute, self.ran = SimpleNamespace(param_dtype="float32"), []
+        self.data = lambda phase: SimpleNamespace(scored={"xnli": ()})
+        self.evaluation_record = lambda one: {"tasks": {"xnli": {"data": {self.evaluation_key(one): ""}}}}
 
     def folder(self, phase):
         return self.workdir / phase.name
@@ -34,12 +36,6 @@ class Experiment:
         return phase.name
 
     evaluation_key = key
-
-    def data(self, phase):
-        return SimpleNamespace(scored={"xnli": ()})
-
-    def evaluation_record(self, phase):
-        return {"tasks": {"xnli": {"data": {self.evaluation_key(phase): "a hash"}}}}
 
     def run(self, phase, context):
         self.ran.append(phase.name)
