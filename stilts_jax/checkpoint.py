@@ -42,10 +42,8 @@ FORMAT = 1
 _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 # What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
-_PASSING = (
-    *(errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM),
-)
-_PASSING_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
+_BUSY = (errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM)
+_BUSY_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
 
 
 @contextmanager
@@ -91,7 +89,7 @@ class _Damaged(CheckpointError):
 
 def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
     """Returns that a step is damaged, or, where the cause may pass, that it can't be read now."""
-    if getattr(error, "errno", None) in _PASSING or re.search(_PASSING_WORDS, str(error)):
+    if getattr(error, "errno", None) in _BUSY or re.search(_BUSY_WORDS, str(error)):
         fix = "run the same command again; nothing was moved or removed"
         return CheckpointError(f"The checkpoint can't be read now: {reason}.", where=where, fix=fix)
     if jax.process_count() > 1:  # the others stand in orbax's barrier: only the end of all is safe

@@ -147,7 +147,7 @@ def run_grid(
         number, phase = queue.popleft()
         later = {other.name for _, other in queue}
         with context.progress.part(f"[{number}/{len(mine)}] {phase.name}"):
-            ready = later.isdisjoint(parent.name for parent in phase.ancestors())
+            ready = later.isdisjoint(parent.name for parent in phase.line())
             if ready and _take(phase, context, failed, work):
                 left, pause, busy = 0, _SHORT, time.monotonic()
                 return_freed_memory()
@@ -163,7 +163,7 @@ def run_grid(
 
 def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Phase], None]) -> bool:
     """Works on a phase, and adds it to ``failed`` where it fails; returns False where another process has it."""
-    lost = next((parent.name for parent in phase.ancestors() if parent.name in failed), None)
+    lost = next((parent.name for parent in phase.line() if parent.name in failed), None)
     try:
         with leave_together():  # over several hosts a failure of one ends all: they would wait for it
             if lost and not from_main(partial(is_done, phase, context)):
@@ -221,7 +221,7 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     if keep == "all" or not context.is_main:
         return
     _remove(context.folder(phase) / CHECKPOINTS, context)
-    for candidate in (phase, *phase.ancestors()) if keep != "models" else ():
+    for candidate in phase.line() if keep != "models" else ():
         kept = keep == "encoders" and candidate.stage == "intermediate"
         if not kept and all(is_done(child, context) for child in phases if child.parent == candidate):
             _remove(context.folder(candidate) / FINAL, context)

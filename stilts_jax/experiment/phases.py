@@ -45,11 +45,11 @@ class Phase:
         """The seed of what this phase itself trains."""
         return (self.intermediate_seed if self.stage == "intermediate" else self.target_seed) or 0
 
-    def ancestors(self) -> Iterator["Phase"]:
-        """The parent, its parent, and so on."""
+    def line(self) -> Iterator["Phase"]:
+        """Itself, its parent, and so on."""
+        yield self
         if self.parent:
-            yield self.parent
-            yield from self.parent.ancestors()
+            yield from self.parent.line()
 
 
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
@@ -235,7 +235,7 @@ def select_part(phases: list[Phase], part: int, parts: int) -> list[Phase]:
     for phase in phases:
         row = rows.setdefault((phase.intermediate, phase.intermediate_seed), {})
         # A training in two steps stays together.
-        steps = [one.name for one in (phase, *phase.ancestors()) if one.stage == phase.stage]
+        steps = [one.name for one in phase.line() if one.stage == phase.stage]
         row.setdefault(steps[-1], []).append(phase)
     mine: list[Phase] = []
     for number, units in enumerate(rows.values()):

@@ -171,7 +171,7 @@ def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[st
 
 def make_seen_notes(phase: Phase, settings: Settings, kept: Collection[str] = ()) -> list[str]:
     """Why the scores of a phase are no zero-shot transfer; nothing where they are."""
-    family = (phase, *phase.ancestors()) if settings.experiment.select_on != "en" else ()
+    family = phase.line() if settings.experiment.select_on != "en" else ()
     chosen = "the best step was chosen on dev sets of the target languages"
     notes = [f"{one.name}: {chosen}" for one in family if one.train and one.stage == "target"]
     source = get_task(phase.train[-1]).source_language if phase.train else ""
@@ -188,7 +188,7 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed" and first]
     instead, evaluated = find_instead(settings), [get_task(name).name for name in phase.evaluate]
     moved = ", ".join(f"{name}={instead[name]}" for name in evaluated if name in instead)
-    trained = {stem(get_task(one).name) for before in (phase, *phase.ancestors()) for one in before.train}
+    trained = {stem(get_task(one).name) for before in phase.line() for one in before.train}
     belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
