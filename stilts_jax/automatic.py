@@ -119,6 +119,13 @@ def fit_memory(
     return parts, remat or list(kept)[-1]
 
 
+def least_microbatches(device: Device, shape: EncoderConfig, compute: Compute, tasks: Tasks) -> int:
+    """Returns two where the cores of a CPU can fill each other's gaps, which a loop over layers does not gain by."""
+    wide = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
+    # Pairs need the whole batch at once.
+    return 2 if wide and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks) else 1
+
+
 def _tokens(tasks: Tasks) -> int:
     return max(rows * length * SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
 
@@ -164,12 +171,9 @@ def decide(settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Tasks, s
     device, compute = this_device(mesh.size), settings.compute
     if compute.layers == "auto":  # half of a row is padding, about
         compute = replace(compute, layers=layers_of(device, shape, steps * _tokens(tasks) / 2, steps))
-    # Two microbatches where the cores of a CPU can fill each other's gaps, which a loop over layers does not gain by;
-    # pairs need the whole batch at once.
-    pairs = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
-    pairs = pairs and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks)
     wanted, sizes = settings.train.accumulation, [mesh.shape[name] for name in AXES]
-    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted, least=1 + pairs)
+    least = least_microbatches(device, shape, compute, tasks)
+    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted, least)
     compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)

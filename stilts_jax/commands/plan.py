@@ -84,7 +84,7 @@ def count_work(settings: Settings, arguments: Namespace, encoder: str, setup: "S
 
 def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "EncoderConfig") -> "Setup":
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
-    from stilts_jax.automatic import Device, fit_memory
+    from stilts_jax.automatic import Device, fit_memory, least_microbatches
     from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
     from stilts_jax.experiment.phases import HUB, NONE, hyperparameters_of, list_phases
     from stilts_jax.plan import Setup, cut_mesh
@@ -92,6 +92,8 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
     from stilts_jax.tasks import get_task
 
     experiment, data, chips = settings.experiment, settings.data, parse_topology(topology)
+    if arguments.task:
+        get_task(arguments.task)  # a wrong name is not the config's
     named = (*split_names(experiment.targets), *split_names(experiment.intermediates))
     names = [name.partition("/")[0] for name in named if name != NONE and not name.startswith(HUB)]
     first = next((name for name in names if get_task(name).is_trained), "".join(names[:1]))
@@ -122,7 +124,9 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
     device = Device(chips.chip.kind, chips.count, chips.chip.memory)
     # What a run on the chips would choose.
     sizes, given = mesh_shape(mesh, chips.count), settings.train.accumulation
-    accumulation, remat = fit_memory(device, shape, settings.compute, sizes, [(task.kind, rows, seen)], given)
+    tasks = [(task.kind, rows, seen)]
+    least = least_microbatches(device, shape, settings.compute, tasks)
+    accumulation, remat = fit_memory(device, shape, settings.compute, sizes, tasks, given, least)
     model = with_dropout(shape, settings), head_config(task, settings, sight)
     how = replace(settings.compute, remat=remat), optimizer_config(settings, chosen, 1000)
     rate = settings.mixture.mlm_rate
@@ -203,7 +207,7 @@ def describe(plan: "Plan", work: float) -> str:
         lines.append(f"  note: {setup.filler} filler rows, so that the devices share them evenly")
     lines += [f"  note: {note}" for note in plan.notes]
     needed, executed = plan.model_flops / 1e12, plan.executed_flops / 1e12
-    flops = f"{needed:.4g} TFLOP per step, {executed:.4g} with recomputation"
+    flops = f"{needed:.4g} TFLOP per step by the formula, {executed:.4g} in the products that it runs"
     lines += ["", f"{flops}; a device sends at least {plan.sent / 1e9:.3g} GB"]
     if plan.bound:
         bounds = ", ".join(f"{name} {seconds:.3g}" for name, seconds in plan.seconds.items())

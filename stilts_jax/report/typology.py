@@ -7,7 +7,6 @@ from public facts that come with the package: genealogy and great-circle distanc
 
 import itertools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -77,28 +76,29 @@ def find_typology(languages: Sequence[str], source: str) -> Typology:
 
 def read_distances(path: Path) -> Typology:
     """Reads the reader's own CSV; raises DataError where it is not of the form that the module names."""
-    options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False, "index_col": False}
-    too_wide = pd.errors.ParserWarning
+    # The head is a row as others: as a head pandas renames what is there twice.
+    options: dict = {"encoding": "utf-8-sig", "skip_blank_lines": False, "header": None}
     try:
-        with warnings.catch_warnings(action="error", category=too_wide):
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
-    except (OSError, ValueError, too_wide) as error:
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, **options)
+    except (OSError, ValueError) as error:
         what = "The CSV of distances can't be read."
         fix = "give --distances a text file in UTF-8, with a head `code,DISTANCE,...`"
         raise DataError(what, where=f"{path}: {error}", fix=fix) from error
-    logs = [name for name in frame.columns if name.startswith("log_")]
-    kinds, sizes = [name for name in frame.columns if name not in ("code", "name", "script", *logs)], logs[:1]
+    frame = frame.loc[:, (frame != "").any()]  # spreadsheets leave empty columns behind
+    head, frame = frame.iloc[0].tolist(), frame.iloc[1:].set_axis(frame.iloc[0], axis=1)
+    logs = [name for name in head if name.startswith("log_")]
+    kinds, sizes = [name for name in head if name not in ("code", "name", "script", *logs)], logs[:1]
     names = [kind.replace("_", " ") for kind in kinds]
-    if "code" not in frame.columns or not kinds or len({*names}) < len(names):
+    if "code" not in head or not kinds or len({*names}) < len(names) or len({*head}) < len(head):
         what = "The CSV of distances lacks columns, or has one twice."
         fix = "write a head `code,syntactic,...,script,log_size` with at least one distance column, each name once"
-        raise DataError(what, where=f"{path}:1: {', '.join(frame.columns)}", fix=fix)
+        raise DataError(what, where=f"{path}:1: {', '.join(head)}", fix=fix)
     frame = frame.apply(lambda column: column.str.strip())
     frame = frame.assign(code=frame.code.map(our_code)).drop_duplicates("code", keep="last")
     numbers = frame[[*kinds, *sizes]].apply(pd.to_numeric, errors="coerce")
-    wrong = (frame[numbers.columns] != "") & ~np.isfinite(numbers)
+    wrong = (frame[numbers.columns] != "") & ~np.isfinite(numbers.astype(float))
     for line, name in zip(*np.nonzero(wrong.to_numpy())):
-        where = f"{path}:{frame.index[line] + 2}, column {numbers.columns[name]}"
+        where = f"{path}:{frame.index[line] + 1}, column {numbers.columns[name]}"
         fix = "leave the field empty where it is not known"
         raise DataError(f"{frame[numbers.columns[name]].iloc[line]!r} is no number.", where=where, fix=fix)
     numbers, frame = numbers.set_index(frame.code), frame.set_index("code")

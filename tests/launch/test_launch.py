@@ -80,10 +80,8 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
     [
         ("tpu_vm.sh", "grid", {"NAME": "run", "ZONE": "z"}, "TYPE"),
         ("tpu_vm.sh", "--delete", {"ZONE": "z"}, "NAME"),
-        ("tpu_vm.sh", "--dry_run", TPU, "command"),
-        *((script, "--dry_run", {}, "command") for script in ("local_gpu.sh", "slurm.sbatch")),
-        ("grid.sh", "--config=xstilts", {}, "part"),
-        *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4")),
+        *((name, "--dry_run", TPU, "command") for name in ("tpu_vm.sh", "local_gpu.sh", "slurm.sbatch")),
+        *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4", "--config=xstilts")),
         *((script, "train", TPU | {"TRIES": "0"}, "TRIES") for script in ("local_gpu.sh", "tpu_vm.sh")),
     ],
 )

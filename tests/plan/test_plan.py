@@ -98,8 +98,12 @@ def test_flops_by_formula_and_by_counting() -> None:
 
 def test_as_many_positions_are_masked_as_in_batches() -> None:
     settings = read_settings(Namespace(config="target", overrides={"mixture.mlm_rate": "0.4"}))
-    setup = make_setup(settings, Namespace(task="mlm", rows=8, length=64, sweep=False), "cpu:1", TINY)
-    assert setup.mlm_rate == 0.4
+    arguments = Namespace(task="mlm", rows=8, length=64, sweep=False)
+    setup, wide = (make_setup(settings, arguments, "cpu:1", shape) for shape in (TINY, SHAPES["e5-small"]))
+    # Two microbatches are what a run on a CPU would choose.
+    assert (setup.mlm_rate, setup.accumulation, wide.accumulation) == (0.4, 1, 2)
+    with pytest.raises(ConfigError, match=r"'squad_v3'\n  to do: "):  # and no option is blamed
+        make_setup(settings, Namespace(task="squad_v3"), "cpu:1", TINY)
     for rate, length in ((0.4, 10), (0.15, 128), (0.01, 10)):
         masked = mask_tokens(np.full((8, length), 9), Masking(99, 100, rate), 0, 0)["masked_positions"]
         planned = abstract_batch(replace(setup, length=length, mlm_rate=rate))["masked_positions"]
