@@ -68,7 +68,10 @@ class RunAgain(_ThreeParts):
     exit_code = EXIT_RUN_AGAIN
 
 
-_IN_THE_WAY = (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EBUSY, errno.ENAMETOOLONG, errno.ELOOP)
+_IN_THE_WAY = (
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.EBUSY, errno.ENAMETOOLONG, errno.ELOOP),
+)
 _FORBIDDEN = "you may not write or read there: name another folder, or change its permissions"
 _STORAGE = "the disk or the network file system failed: look after it, then run the command again"
 _DISK_ERRORS = {

@@ -7,8 +7,8 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -135,7 +135,8 @@ def naming(path: os.PathLike, temporary: os.PathLike | str = "") -> Iterator[Non
     try:
         yield
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):
+        # A library's own error, a text without a number, would lose the text.
+        if error.errno and (error.filename is None or str(error.filename) == str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -143,9 +144,7 @@ def naming(path: os.PathLike, temporary: os.PathLike | str = "") -> Iterator[Non
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives the name of a file to write, which becomes ``path`` if all goes well: readers see the old or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path.parent)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
+    temporary = _name_beside(path)
     try:
         with naming(path, temporary):
             temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
@@ -161,27 +160,38 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Gives an empty folder to fill, which becomes ``folder`` (not there yet, or empty) if all goes well."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
-        made = Path(beside) / folder.name  # with the rights of the umask, which a temporary folder has not
-        made.mkdir()
-        yield made
-        made.rename(folder)
+    made = _name_beside(folder)
+    try:
+        with naming(folder, made):
+            shutil.rmtree(made, ignore_errors=True)  # of a killed process with the number of this one
+            made.mkdir()
+            yield made
+            made.rename(folder)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _name_beside(path: Path) -> Path:
+    """Returns a temporary name beside a path, whose folder is made, and rid of what killed processes left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path.parent)
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
 
 
 def _remove_stale(folder: Path) -> None:
-    """Removes what killed processes left: temporary files of those of this host, and any that is older than a day."""
+    """Removes what killed processes left: what is temporary of those of this host, and any file older than a day."""
     for path in folder.glob(".*.tmp"):
         if match := _TEMPORARY.fullmatch(path.name):  # else it is not one of ours
             with contextlib.suppress(OSError):  # another process has just moved it into place
-                stale = time.time() - path.stat().st_mtime > _DAY
+                is_folder = path.is_dir()  # which may take days to fill
+                stale = not is_folder and time.time() - path.stat().st_mtime > _DAY
                 if not stale and f".{socket.gethostname()}.{match[1]}-" in path.name:
                     try:
                         os.kill(int(match[1]), 0)
                     except (ProcessLookupError, OverflowError):
                         stale = True
                 if stale:
-                    path.unlink()
+                    shutil.rmtree(path) if is_folder else path.unlink()
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

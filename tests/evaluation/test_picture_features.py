@@ -2,15 +2,15 @@
 
 import json
 import shutil
+import socket
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from stilts_jax.errors import DataError, EncoderError
-from stilts_jax.evaluation.picture_features import VisionEncoder, write_features
+from stilts_jax.errors import EncoderError
+from stilts_jax.evaluation.picture_features import VisionEncoder
 from stilts_jax.main import main
-from stilts_jax.progress import SILENT
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -92,9 +92,8 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
 def test_all_or_nothing(tower, pictures, tmp_path, capsys):
     out = tmp_path / "images.clip"
     (pictures / "1.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match="PNG or JPEG"):
-        write_features(tower, pictures, out, None, 32, SILENT)
+    (tmp_path / f".images.clip.{socket.gethostname()}.999999999-0.tmp").mkdir()  # of a killed process
+    assert run(tower, pictures, out) == 1 and "PNG or JPEG" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
-    out.mkdir()
-    assert run(tower, pictures, out) == 2 and "there already" in capsys.readouterr().err
+    assert run(tower, pictures, pictures) == 2 and "there already" in capsys.readouterr().err
     assert run(tower, tmp_path / "nowhere", tmp_path / "other") == 1
