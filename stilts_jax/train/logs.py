@@ -80,12 +80,12 @@ class Board:
             raise ConfigError(what, where="tensorboard", fix=fix) from error
         # A queue without a limit: the thread that empties it ends with the first error, and would be waited for.
         self._folder, self._writer = Path(folder), SummaryWriter(folder, purge_step=step, max_queue=0)
-        # Nothing public says whether that thread lives.
-        self._thread = self._writer.file_writer.event_writer._worker
+        # Nothing public says whether that thread lives; a later writer may call it otherwise.
+        self._thread = getattr(self._writer.file_writer.event_writer, "_worker", None)
 
     def show(self, record: Mapping[str, Any]) -> None:
         """Takes the numbers of a line."""
-        if not self._thread.is_alive():
+        if self._thread and not self._thread.is_alive():
             what = "TensorBoard's files are no longer written: their writer has ended with an error."
             fix = "look after the disk, then run the same command again; or leave train.tensorboard out"
             raise CheckpointError(what, where=str(self._folder), fix=fix)
