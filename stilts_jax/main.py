@@ -92,7 +92,7 @@ def _run(argv: list[str]) -> int:
             raise ConfigError("'--' is no value.", where=option, fix=f"write {option}=VALUE")
         if option.startswith("--") and option not in known[plain[0]]:
             others = [f"stilts {name}" for name in known if option in known[name]]
-            fix = f"it is one of {' and '.join(others)}" if others else nearest(option, known[plain[0]])
+            fix = f"it is an option of {' and '.join(others)}" if others else nearest(option, known[plain[0]])
             raise ConfigError(f"There is no option {option!r}.", where=f"stilts {plain[0]}", fix=fix)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:

@@ -71,7 +71,7 @@ BAD_LINES = (
     ("tasks --data_rot=x", "did you mean '--data_root'"),
     ("gird", "did you mean 'grid'"),
     ("grid --config=toy:sise=test", "did you mean 'size'"),
-    (TRAIN + "--workdir={root}/w --part=1/2", "it is one of stilts grid"),
+    (TRAIN + "--workdir={root}/w --part=1/2", "it is an option of stilts grid"),
     ("grid --config=target --data_root={root} --workdir={root}/w --part=3/2", "--part"),
     ("tasks --config.title=x", "takes no config"),
 )

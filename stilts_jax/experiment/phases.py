@@ -55,7 +55,7 @@ class Phase:
 def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
     """Returns every phase of the grid, parents before children; of a part of it exceptions may name other tasks."""
     experiment, trainings, phases = settings.experiment, _target_trainings(settings), list[Phase]()
-    special = f"; {NONE} is the encoder itself, {HUB}FOLDER another one (whose name has no +)"
+    special = f"{NONE} is the encoder itself, {HUB}FOLDER another one (whose name has no +); "
     for row in split_names(experiment.intermediates):
         if row == NONE or row.startswith(HUB):  # an encoder as it is
             encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
@@ -118,13 +118,13 @@ def check_tasks(given: Mapping[str, Any], option: str, names: Collection[str]) -
 
 
 @contextmanager
-def _said_of(option: str, more: str = "") -> Iterator[None]:
-    """Lets an error about a task say which option names it, and ``more`` of what to do."""
+def _said_of(option: str, first: str = "") -> Iterator[None]:
+    """Lets an error about a task say which option names it, and ``first`` of what to do."""
     try:
         yield
     except ConfigError as error:
         where = ", ".join(filter(None, (f"config.{option}", error.where)))
-        raise ConfigError(error.what, where=where, fix=error.fix + more) from error
+        raise ConfigError(error.what, where=where, fix=first + error.fix) from error
 
 
 def name_tasks(given: Mapping[str, Value], option: str) -> dict[str, Value]:

@@ -127,7 +127,7 @@ def test_a_target_in_the_language_of_its_training_is_few_shot():
 @pytest.mark.parametrize(
     ("experiment", "words"),
     [
-        ({"intermediates": "hub:/W/none+mnly"}, "intermediates: mnly\n  to do: did you mean 'mnli'"),
+        ({"intermediates": "hub:/W/none+mnly"}, "(whose name has no +); did you mean 'mnli'"),
         ({"intermediates": "nonee"}, "none is the encoder itself"),
         ({"intermediates": "none+/my/encoder"}, "intermediates: /my/encoder"),
         ({"targets": "pank"}, "config.experiment.targets\n  to do: did you mean 'panx'"),
