@@ -95,7 +95,9 @@ def _import_task(reference: str, module: str, attribute: str) -> Task:
         raise  # it says what is wrong with the declaration
     except Exception as error:  # whatever the user's module does when it is imported
         what = f"the task {reference!r} can't be imported: {type(error).__name__}: {error}"
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         fix = f"put it into the current directory ({folder}) or on the Python path"
+        fix = fix if absent else f"mend what the module does: `python -m {module}` shows the line"
         raise ConfigError(what, where=f"module {module!r}", fix=fix) from error
     finally:
         sys.path.remove(folder)

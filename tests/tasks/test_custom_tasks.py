@@ -209,7 +209,7 @@ def test_a_wrong_word_is_refused_where_it_is_written(make, words, said):
         ("", "no_such_module:TASK", "current directory"),
         (DECLARATION, "broken:", "known: REVIEWS"),
         (DECLARATION, "broken:REVIEWS@", "mnli@de"),
-        ("import no_such_library", "broken:TASK", "no_such_library"),
+        ("import no_such_library", "broken:TASK", "python -m broken"),
         ("x = (", "broken:TASK", "SyntaxError"),
         ("TASK = 1", "broken:TASK", "stilts_jax.tasks.custom"),
         (DECLARATION, "broken:REVIEW", "'REVIEWS'"),
