@@ -232,7 +232,7 @@ def _choose_head(
         theirs, ours, given = map(models.plain_labels, (found.labels, task.labels, labels))
         # Only where a model names its outputs otherwise than the task is there something to be said of them.
         if sorted(theirs) == sorted(ours) and theirs != given:
-            what = "The model itself names its outputs, in another order than --labels."
+            what = "The model itself names its outputs, otherwise than --labels does."
             where = f"the head {name!r} has {', '.join(found.labels)}"
             raise ConfigError(what, where=where, fix="leave --labels out")
         found = replace(found, labels=labels)
