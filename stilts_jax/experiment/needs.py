@@ -255,7 +255,7 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
-        f"{len(phases)} phases, {len(left)} of them open: {sum(one.steps for one in left)} steps, "
+        f"{_count(phases)}, {len(left)} of them open: {sum(one.steps for one in left)} steps, "
         f"{trained} real tokens to train on (what trains the same counts once), "
         f"{scored} to score, {_short(flops)} FLOP in the layers",
         f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
@@ -278,13 +278,17 @@ def _find_rates(costs: Sequence[Cost], context: Context) -> dict[str, float]:
             tokens = result["throughput"]["real_tokens_per_second"] / result["environment"]["device_count"]
             found[result["environment"]["device"]].append(tokens * per_token)
     rates = {
-        f"{device}, as fast as the {len(each)} phases trained on it": fmean(each)
+        f"{device}, as fast as the {_count(each)} trained on it": fmean(each)
         for device, each in found.items()
     }
     for chip in map(CHIPS.__getitem__, _CHIPS):
         assumed = f"assuming {UTILISATION:.0%} of its peak of {_short(chip.flops)}FLOP/s"
         rates[f"{chip.name}, {assumed}"] = UTILISATION * chip.flops
     return rates
+
+
+def _count(phases: Sequence) -> str:
+    return f"{len(phases)} phase{'s' * (len(phases) != 1)}"
 
 
 def _short(value: float) -> str:
