@@ -9,11 +9,12 @@ from argparse import Namespace
 from typing import Any
 
 from stilts_jax.commands.options import Add
+from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path
 
 
 def add_arguments(add: Add) -> None:
-    add("--benchmark")
+    add("--benchmark", default=None)
     told = "score this task instead of a benchmark; may be given several times; also my.module:TASK"
     add("--task", told, action="append", metavar="TASK")
     add("--predictions", type=local_path, required=True)
@@ -26,12 +27,15 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.xtreme_up import score_files
     from stilts_jax.files import write_json
 
+    if arguments.task and arguments.benchmark:
+        what, fix = "Tasks and a benchmark can't be scored at once.", "leave --task or --benchmark out"
+        raise ConfigError(what, where="stilts score", fix=fix)
     if arguments.task:
         scores = score_tasks(arguments.task, arguments.predictions, arguments.gold)
     elif arguments.benchmark == "xtreme-up":
         scores = score_files(arguments.predictions, arguments.gold)
     else:
-        scores = score_predictions(arguments.benchmark, arguments.predictions, arguments.gold)
+        scores = score_predictions(arguments.benchmark or "xtreme", arguments.predictions, arguments.gold)
     print(_format(scores))
     if arguments.out is not None:
         write_json(arguments.out, scores)

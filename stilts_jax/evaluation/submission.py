@@ -207,9 +207,10 @@ def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: 
 
 def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> Mapping[str, float] | None:
     form, predicted = format_of(task), prediction_path(folder, task, language)
-    found = read_gold(gold_folder, task, language) if predicted.is_file() else None
-    if found is None:
+    if not predicted.is_file():
         return None
+    if (found := read_gold(gold_folder, task, language)) is None:
+        return {}
     predictions, (gold, gold_path) = read_predictions(predicted, task), found
     if form in _BY_ID:
         unknown = next((one for one in predictions if one not in gold), None)
@@ -242,19 +243,26 @@ def score_languages(
     gold: Path,
     layout: str = "TASK/test-LL.tsv (.json, .jsonl)",
 ) -> Scores:
-    """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each task."""
+    """Percent by task, metric and language; ``score`` is asked in all ``languages`` of each task.
+
+    It answers None where there are no predictions, and nothing where these have no gold.
+    """
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
         if not folder.is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
-    scores: dict[str, dict[str, dict[str, float]]] = {}
+    scores, predicted = dict[str, dict[str, dict[str, float]]](), False
     for name, task in tasks.items():
         for code in task.languages:
-            for metric, value in (score(task, code, predictions, gold) or {}).items():
+            found = score(task, code, predictions, gold)
+            predicted |= found is not None
+            for metric, value in (found or {}).items():
                 scores.setdefault(name, {}).setdefault(metric, {})[code] = value
     if not scores:
         folders = ", ".join(OFFICIAL.get(task.name, task.name) for task in tasks.values())
-        what, fix = "No task has both predictions and gold.", f"both hold {layout}, where TASK is {folders}"
-        raise DataError(what, where=f"{predictions} and {gold}", fix=fix)
+        what, fix = "No task has predictions.", f"they lie in {layout}, where TASK is {folders}"
+        if predicted:
+            what, fix = "There is no gold for any of the predictions.", f"{fix}, or as they were released"
+        raise DataError(what, where=str(gold if predicted else predictions), fix=fix)
     return scores
 
 

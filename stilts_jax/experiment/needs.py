@@ -131,7 +131,8 @@ def find_missing(phases: Sequence[Phase], context: Context) -> list[str]:
         for *_, part in data.scored.values():
             if not part.languages:
                 there = available_languages(part.task, part.split, context.source, beyond=True)
-                found = f"in {context.settings.experiment.languages}; there is {' '.join(there)}"
+                asked = context.settings.experiment.languages or "+".join(part.absent)
+                found = f"in {asked}; there is {' '.join(there)}"
                 # The dev set that is selected on is often the one that is scored.
                 if there or not any(line.startswith(f"{part.task.name} {part.split} in ") for line in lines):
                     miss(part, found if there else "in any language")

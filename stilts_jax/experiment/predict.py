@@ -76,8 +76,9 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     """
     check_out(out, path)
     kind, predict_all = _open(model, **options)
-    writable = out.suffix not in (".csv", ".jsonl") and (kind == "embed") == (out.suffix == ".npy")
-    if not writable or path.suffix not in _SUFFIXES:
+    ending = out.suffix.lower()
+    writable = ending not in (".csv", ".jsonl") and (kind == "embed") == (ending == ".npy")
+    if not writable or path.suffix.lower() not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
@@ -163,7 +164,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
 
     ``columns`` gets the names of a header, or of all rows: of JSON each may have its own.
     """
-    line, names = 0, list[str]()
+    line, names, suffix = 0, list[str](), path.suffix.lower()
 
     def read_lines() -> Iterator[str]:
         nonlocal line
@@ -173,15 +174,15 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                 yield text.removesuffix("\n").removesuffix("\r")
 
     records: Iterator[Any] = (text.split("\t") for text in read_lines() if text)
-    if path.suffix == ".csv":
+    if suffix == ".csv":
         records = filter(None, csv.reader((text + "\n" for text in read_lines()), strict=True))
-    elif path.suffix == ".jsonl":
+    elif suffix == ".jsonl":
         records = (parse_json(text) for text in read_lines() if text.strip())
     try:
         for values in records:
-            if path.suffix == ".jsonl" and not isinstance(values, dict):
+            if suffix == ".jsonl" and not isinstance(values, dict):
                 raise BadRow("this is not a JSON object")
-            if path.suffix != ".jsonl":
+            if suffix != ".jsonl":
                 if not names:
                     names = values
                     if len(set(names)) < len(names):
@@ -209,10 +210,9 @@ def _text_of(kind: str, row: Row) -> Any:
     if kind == "span":
         return row["question"], row["context"]
     if kind == "choice":
-        names = [name for name in row.fields if name.startswith("choice") and name[6:].isdecimal()]
-        # The prediction is a choice's number, whatever the order of the columns.
-        names = sorted(names, key=lambda name: int(name.removeprefix("choice")))
-        return row["prompt"], [row[name] for name in names or ["choice1"]]
+        count = sum(name.startswith("choice") and name[6:].isdecimal() for name in row.fields)
+        # The prediction is a choice's number, whatever the order of the columns; none may be left out.
+        return row["prompt"], [row[f"choice{number}"] for number in range(1, max(count, 1) + 1)]
     return (row["text"], row["pair"]) if "pair" in row.fields and kind == "classify" else row["text"]
 
 

@@ -147,7 +147,6 @@ def test_what_is_absent_is_listed_and_blocks_its_averages(world):
         ("udpos", "gold", "dog\nruns\n\nup\n", "'dog' is not a tag", "test-en.tsv:1"),
         ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json"),
         ("xquad", "predictions", '{"q1": ', "not JSON", "test-en.json:1"),
-        ("xquad", "gold", squad_file(""), "Gold is blank", "test-en.json"),
         ("xquad", "gold", squad_file("x").replace('"text"', '"t"'), r"no 'answers\[0\]", "test-en.json"),
         ("bucc2018", "predictions", "de-1 en-1\n", "not a pair of ids", "test-de.tsv:1"),
         ("tatoeba", "predictions", "1\n-1\n", "'-1' is not an index", "test-de.tsv:2"),
@@ -175,6 +174,8 @@ def test_part_of_the_languages_prints_a_short_table(world, capsys):
     assert rows[3][:2] == ["mean", "75.00"] and rows[4] == ["xtreme", "-"]
     assert len(rows) == 6  # and the tasks that are not there at all
     assert json.loads(out.read_text())["tasks"]["pawsx"]["languages"] == ["de", "fr"]
+    assert main(["score", f"--predictions={world}/predictions", f"--gold={world}/predictions/pawsx"]) == 1
+    assert "no gold for any" in capsys.readouterr().err
 
 
 def test_a_right_answer_that_no_model_can_give_counts_as_missed(tmp_path):
@@ -183,8 +184,6 @@ def test_a_right_answer_that_no_model_can_give_counts_as_missed(tmp_path):
         str(n): {"question": "?", "imageId": "1", "answer": one} for n, one in enumerate(("red", "mauve"))
     }
     write(tmp_path / "gold/xgqa/testdev_balanced_questions_de.json", json.dumps(asked))
-    for number in (0, 1):
-        write(tmp_path / f"gold/gqa/images/{number}.jpg", "")
     write(tmp_path / "predictions/xgqa/test-de.tsv", "red\nred\n")
     found = score_tasks(["xgqa"], tmp_path / "predictions", tmp_path / "gold")["tasks"]["xgqa"]
     assert found["metrics"]["accuracy"]["de"] == 50.0

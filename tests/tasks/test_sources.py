@@ -106,10 +106,11 @@ LAYOUTS = [
 def test_released_layouts(write, source, name, split, language, files, expected):
     for path, content in files.items():
         write(path, content)
-    task = get_task(name)
+    task, other = get_task(name), get_task(f"{name}@zz")
     found = [astuple(example) for example in read_examples(task, split, language, source)]
     assert [fields[: len(row)] for fields, row in zip(found, expected, strict=True)] == expected
     assert language in available_languages(task, split, source, beyond=True)
+    assert split in ("train", task.selection) or not available_languages(other, split, source)
     with pytest.raises(DataError):
         read_examples(task, split, "fr", source)
 

@@ -37,7 +37,7 @@ def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
     if split == "train":  # in one language; a task that is trained on others needs none of its own
         return () if task.train_on or not task.languages else (task.source_language,)
     # What was only translated for training is selected on English.
-    if "@" in task.name or split not in (task.selection, task.reported):
+    if split not in (task.selection, task.reported) or ("@" in task.name and split == task.selection):
         return ()
     return task.split_languages.get(split, task.languages)
 

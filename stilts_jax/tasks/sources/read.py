@@ -112,7 +112,7 @@ def available_languages(
     ]
     found = set.intersection(*parts) if parts else set()
     listed = tuple(language for language in task.languages if language in found)
-    if not listed and split != "train" and "@" in task.name:
+    if not listed and split == task.selection and "@" in task.name:
         listed = tuple({"en"} & found)
     return (*listed, *sorted(found - set(listed))) if beyond or not task.languages else listed
 
