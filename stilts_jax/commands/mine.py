@@ -43,4 +43,4 @@ def run(arguments: Namespace) -> None:
     places = arguments.source, arguments.target, arguments.out
     given = {name: getattr(arguments, name) for name in ("threshold", "precision", "keep_embeddings")}
     count = mine_files(embedder, *places, k=arguments.neighbours, **given)
-    print(f"{count} pairs in {arguments.out}")
+    print(f"{count} pair{'s' * (count != 1)} in {arguments.out}")
