@@ -225,7 +225,6 @@ class Checkpoints(AbstractContextManager):
         for name, tree in with_shardings(full, places).items():
             restore_args = ocp.checkpoint_utils.construct_restore_args(tree)
             args[name] = ocp.args.PyTreeRestore(tree, restore_args=restore_args, partial_restore=True)
-        _quiet_late_reads()
         try:
             found = self._open().restore(step, args=ocp.args.Composite(**args))
         except Exception as error:
@@ -252,6 +251,7 @@ class Checkpoints(AbstractContextManager):
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
+            _quiet_needless_words()
             manager = ocp.CheckpointManager(self._directory, options=self._options)
             # It would ask the service with the number of the step, and ours (``is_preempted``) would never be reached.
             manager.reached_preemption = lambda step: False
@@ -288,11 +288,12 @@ def _saving(where: epath.Path) -> Iterator[None]:
 
 
 @cache
-def _quiet_late_reads() -> None:
+def _quiet_needless_words() -> None:
     """Keeps quiet about reads that end after another one has failed: that one's error is raised, and says enough.
 
     Else each thread of tensorstore prints a traceback, as its report finds orbax's event loop closed; so do asyncio for
-    every failure that nobody asked for, and orbax's reads that are thrown away unfinished.
+    every failure that nobody asked for, and orbax's reads that are thrown away unfinished. And orbax warns of each
+    folder that is opened to be read only, as all models are.
     """
     before = sys.unraisablehook
 
@@ -303,8 +304,11 @@ def _quiet_late_reads() -> None:
             before(found)
 
     sys.unraisablehook = hook
-    needless = "exception was never retrieved"
-    logging.getLogger("asyncio").addFilter(lambda record: needless not in record.getMessage())
+    needless = ("exception was never retrieved", "directory is read only")
+    for name in ("asyncio", "absl"):
+        logging.getLogger(name).addFilter(
+            lambda record: not any(one in record.getMessage() for one in needless)
+        )
 
 
 def _checksum(payload: Mapping[str, Any]) -> str:
