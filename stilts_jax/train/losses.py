@@ -191,9 +191,10 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         Traceback (most recent call last):
         stilts_jax.errors.TrainingError: There are labels from 2 to 2...
     """
-    # What lies on several hosts is seen by none of them.
-    seen = [name for name, array in batch.items() if getattr(array, "is_fully_addressable", True)]
-    arrays = {name: np.asarray(batch[name]) for name in seen if name in _COUNTED or name in FRACTIONS}
+    # What lies on several hosts is seen by none of them, and inside jit there are no numbers yet.
+    known = {name: array for name, array in batch.items() if not isinstance(array, jax.core.Tracer)}
+    seen = [name for name, array in known.items() if getattr(array, "is_fully_addressable", True)]
+    arrays = {name: np.asarray(known[name]) for name in seen if name in _COUNTED or name in FRACTIONS}
     where = f"batch, head {head!r}"
     for name in _COUNTED.intersection(arrays):
         _check_integers(name, arrays[name], where)
