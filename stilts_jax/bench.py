@@ -28,7 +28,7 @@ from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.model import SHAPES, EncoderConfig, Model, find_folder, init_encoder, init_params
-from stilts_jax.progress import Progress, seconds_since_start
+from stilts_jax.progress import Progress, counted, seconds_since_start
 from stilts_jax.settings import Settings
 from stilts_jax.sharding import Mesh, shardings
 from stilts_jax.tasks import get_task
@@ -205,8 +205,9 @@ class Training:
         encoder = init_encoder(model.encoder, key, dtype, partial(shardings, mesh=mesh))
         if vocabulary:
             encoder = vocabulary.shrink({"encoder": encoder})["encoder"]
-        self.settings = f"{rows}, windows of {train.window}, {len(self._batches.shapes)} shapes, "
-        self.settings += f"{choices.accumulation} microbatches, remat {choices.remat}"
+        shapes = counted(len(self._batches.shapes), "shape")
+        self.settings = f"{rows}, windows of {train.window}, {shapes}, "
+        self.settings += f"{counted(choices.accumulation, 'microbatch', 'es')}, remat {choices.remat}"
         optimizer = optimizer_config(settings, Hyperparameters(), 10**6)
         config = RunConfig(
             optimizer=optimizer,

@@ -21,6 +21,11 @@ def format_seconds(seconds: float) -> str:
     return tqdm.format_interval(round(seconds)).removeprefix("0") if seconds >= 59.5 else f"{seconds:.0f} s"
 
 
+def counted(count: int, name: str, ending: str = "s") -> str:
+    """Returns a number of things as people write it: ``1 row``, ``2 rows``; ``ending`` is that of several."""
+    return f"{count} {name}{ending * (count != 1)}"
+
+
 def seconds_since_start() -> float:
     """Returns for how long this program has run: since a command, or somebody's notebook, imported this."""
     return time.monotonic() - _STARTED

@@ -18,6 +18,7 @@ from stilts_jax.batches.collate import Masking, PackedText, collate, measure_row
 from stilts_jax.batches.schedule import Rows, Schedule, draw_permutation, shuffled_rows, smoothed_rows
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Batch, Features
+from stilts_jax.progress import counted
 from stilts_jax.settings import MixtureSettings
 
 Made = TypeVar("Made")
@@ -131,8 +132,8 @@ class TrainingBatches:
     def describe(self) -> str:
         """One line for the log."""
         shapes = " ".join("x".join(map(str, shape)) for shape in self.shapes)
-        steps = f"{self.num_rows} rows, {self.steps_per_epoch} steps an epoch"
-        return f"{self.task}: {steps}, {len(self.shapes)} shapes ({shapes})"
+        steps = f"{counted(self.num_rows, 'row')}, {counted(self.steps_per_epoch, 'step')} an epoch"
+        return f"{self.task}: {steps}, {counted(len(self.shapes), 'shape')} ({shapes})"
 
     def rows_at(self, step: int) -> np.ndarray:
         """int64 [batch_size]: the rows of the global batch."""

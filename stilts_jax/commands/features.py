@@ -8,6 +8,7 @@ from argparse import Namespace
 
 from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path
+from stilts_jax.progress import counted
 
 
 def add_arguments(add: Add) -> None:
@@ -23,4 +24,4 @@ def run(arguments: Namespace) -> None:
 
     places = (arguments.encoder, arguments.pictures, arguments.out)
     count = write_features(*places, arguments.layer, arguments.batch_size, arguments.progress)
-    print(f"{count} pictures in {arguments.out}")
+    print(f"{counted(count, 'picture')} in {arguments.out}")

@@ -9,6 +9,7 @@ from argparse import Namespace
 from stilts_jax.checked import Range
 from stilts_jax.commands.options import Add
 from stilts_jax.files import check_out, local_path, make_folder
+from stilts_jax.progress import counted
 from stilts_jax.settings import NEIGHBOURS
 
 
@@ -43,4 +44,4 @@ def run(arguments: Namespace) -> None:
     places = arguments.source, arguments.target, arguments.out
     given = {name: getattr(arguments, name) for name in ("threshold", "precision", "keep_embeddings")}
     count = mine_files(embedder, *places, k=arguments.neighbours, **given)
-    print(f"{count} pair{'s' * (count != 1)} in {arguments.out}")
+    print(f"{counted(count, 'pair')} in {arguments.out}")

@@ -10,6 +10,7 @@ from argparse import Namespace
 
 from stilts_jax.commands.options import Add
 from stilts_jax.files import local_path
+from stilts_jax.progress import counted
 
 
 def add_arguments(add: Add) -> None:
@@ -30,4 +31,4 @@ def run(arguments: Namespace) -> None:
     places = arguments.model, arguments.input, arguments.out
     given = {name: getattr(arguments, name) for name in ("max_length", "tokens_per_batch", "progress")}
     count = predict_file(*places, head=arguments.head and task_name(arguments.head), **given)
-    print(f"{count} prediction{'s' * (count != 1)} in {arguments.out}")
+    print(f"{counted(count, 'prediction')} in {arguments.out}")

@@ -11,6 +11,7 @@ from typing import Any
 from stilts_jax.commands.options import Add
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path
+from stilts_jax.progress import counted
 
 
 def add_arguments(add: Add) -> None:
@@ -51,8 +52,7 @@ def _format(scores: dict[str, Any]) -> str:
     for name, task in scores["tasks"].items():
         lost = f", missing: {' '.join(missing[name])}" if name in missing else ""
         lines.append(f"{name:12} {task['mean']:7.2f}  {len(task['languages'])}{lost}")
-    count = len(scores["tasks"])
-    lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {count} task{'s' * (count != 1)}")
+    lines.append(f"{'mean':12} {scores['mean']:7.2f}  of {counted(len(scores['tasks']), 'task')}")
     if "benchmark" in scores:
         overall = scores["overall"]
         lines.append(f"{scores['benchmark']:12} {'-' if overall is None else f'{overall:.2f}':>7}")

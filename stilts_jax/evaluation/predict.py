@@ -16,7 +16,7 @@ from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream, made_ahead
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.progress import SILENT, Progress, counted
 from stilts_jax.settings import MeshConfig
 from stilts_jax.sharding import auto_mesh, batch_multiple, lies_on, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import PAD_ID, SEP_ID
@@ -75,7 +75,8 @@ def predict(
     run = _bind(model, params, head, layer, features.kind, mesh)
     check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
     kept, lengths = Rows(), measure_rows(features)
-    label = f"{name}: {len(features)} rows in {len(stream)} batches of {len(stream.shapes)} shapes"
+    batches, shapes = counted(len(stream), "batch", "es"), counted(len(stream.shapes), "shape")
+    label = f"{name}: {counted(len(features), 'row')} in {batches} of {shapes}"
 
     def make(index: int) -> tuple[Batch, Arrays]:
         batch = stream.batch_at(index)

@@ -17,7 +17,7 @@ from stilts_jax.experiment.phases import Phase, check_tasks
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
 from stilts_jax.model import TaskHead
-from stilts_jax.progress import SILENT
+from stilts_jax.progress import SILENT, counted
 from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.read import read_retrieval
@@ -161,7 +161,7 @@ def _describe_data(part: Part, tokenizer: Tokenizer, context: Context) -> tuple[
         skipped += [f"{len(left_out)} in {language} ({left_out[0]})"] if left_out else []
     shown = ", ".join(f"{language} {count}" for language, count in counts.items())
     if len(set(counts.values())) == 1:
-        shown = f"{counts[part.languages[0]]} examples each in {', '.join(counts)}"
+        shown = f"{counted(counts[part.languages[0]], 'example')} each in {', '.join(counts)}"
     notes = {
         f"gold is blank in {', '.join(blank)}: predicted, not scored": blank,
         f"there are no data in {', '.join(part.absent)}": part.absent,

@@ -30,7 +30,7 @@ from stilts_jax.experiment.train import load_training, make_batches, token_colum
 from stilts_jax.features.build import build_features
 from stilts_jax.features.records import Features
 from stilts_jax.model import Model, abstract_params
-from stilts_jax.progress import SILENT
+from stilts_jax.progress import SILENT, counted
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.sources.inventory import format_table
@@ -249,14 +249,14 @@ def estimate_text(phases: Sequence[Phase], context: Context) -> str:
         if keep in ("models", "all") or (keep == "encoders" and cost.phase.stage == "intermediate"):
             kept += cost.model_bytes
     left = [cost for cost in costs if not cost.done]
-    flops = sum(cost.flops for cost in left)
+    steps, flops = sum(cost.steps for cost in left), sum(cost.flops for cost in left)
     trained = _short(sum(cost.tokens for cost in left)).strip()
     scored = _short(sum(cost.scored for cost in left)).strip()
     largest = 3 * max((cost.model_bytes for cost in costs), default=0)  # with AdamW's two moments
     lines = [
         format_table(("phase", "steps", "tokens trained on", "tokens scored", "FLOP", "model"), rows),
         "",
-        f"{_count(phases)}, {len(left)} of them open: {sum(one.steps for one in left)} steps, "
+        f"{counted(len(phases), 'phase')}, {len(left)} of them open: {counted(steps, 'step')}, "
         f"{trained} real tokens to train on (what trains the same counts once), "
         f"{scored} to score, {_short(flops)} FLOP in the layers",
         f"disk: {_short(kept)}B of finished models (experiment.keep={keep}); "
@@ -279,17 +279,13 @@ def _find_rates(costs: Sequence[Cost], context: Context) -> dict[str, float]:
             tokens = result["throughput"]["real_tokens_per_second"] / result["environment"]["device_count"]
             found[result["environment"]["device"]].append(tokens * per_token)
     rates = {
-        f"{device}, as fast as the {_count(each)} trained on it": fmean(each)
+        f"{device}, as fast as the {counted(len(each), 'phase')} trained on it": fmean(each)
         for device, each in found.items()
     }
     for chip in map(CHIPS.__getitem__, _CHIPS):
         assumed = f"assuming {UTILISATION:.0%} of its peak of {_short(chip.flops)}FLOP/s"
         rates[f"{chip.name}, {assumed}"] = UTILISATION * chip.flops
     return rates
-
-
-def _count(phases: Sequence) -> str:
-    return f"{len(phases)} phase{'s' * (len(phases) != 1)}"
 
 
 def _short(value: float) -> str:

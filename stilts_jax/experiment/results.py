@@ -22,7 +22,7 @@ from stilts_jax.errors import RecordError
 from stilts_jax.evaluation.metrics import MAIN_VALUES, Items
 from stilts_jax.experiment.phases import Phase, find_instead
 from stilts_jax.files import hash_record, read_record, write_record
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.progress import SILENT, Progress, counted
 from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task
 
@@ -61,7 +61,7 @@ class PhaseScores:
             for metric in self.main_metric[task]:
                 if values := self.scores[task].get(split, {}).get(metric):
                     mean = sum(values.values()) / len(values)
-                    parts.append(f"{task} {split} {metric} {mean:.1f} ({len(values)} languages)")
+                    parts.append(f"{task} {split} {metric} {mean:.1f} ({counted(len(values), 'language')})")
         return "; ".join(parts) or "trained"
 
 

@@ -25,6 +25,7 @@ from stilts_jax.experiment.phases import Phase, name_tasks
 from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
+from stilts_jax.progress import counted
 from stilts_jax.tasks.sources.read import find_paths
 from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
@@ -197,9 +198,10 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     found = automatic.Choices(**from_main(decide))
     why = "the least that fits" if compute.remat == "auto" else "as set"
     layers = "in a loop" if found.layers == "loop" else "written out where that is faster"
+    microbatches = counted(found.accumulation, "microbatch", "es")
     context.progress.say(
-        f"{found.device}: rematerialisation {found.remat} ({why}), layers {layers}, {found.accumulation} "
-        "microbatch(es) a step, padded lengths that save more than they take to compile "
+        f"{found.device}: rematerialisation {found.remat} ({why}), layers {layers}, {microbatches} a step, "
+        "padded lengths that save more than they take to compile "
         f"({found.compile_tokens:.3g} tokens each)",
         once=True,
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from stilts_jax.progress import format_seconds
+from stilts_jax.progress import counted, format_seconds
 from stilts_jax.report.figures import Figures, curves, dots
 from stilts_jax.report.grid import CELL, SEEDS, Grid, Row
 from stilts_jax.report.names import GROUP_TITLES, meaning, metric_title, read_table
@@ -298,7 +298,7 @@ def repeat_section(grid: Grid) -> Block:
         phases.append([*names, run.key, run.parent or "–", best, state])
     heads = "Phase|folder|scores|seeds: intermediate, target|key|parent|best step|state"
     splits = [
-        (task, split, str(one.get("examples") or f"{len(one.get('languages') or ())} languages"), one)
+        (task, split, str(one.get("examples") or counted(len(one.get("languages") or ()), "language")), one)
         for run in grid.runs
         for task, by_split in run.data.items()
         for split, one in by_split.items()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from stilts_jax.progress import counted
 from stilts_jax.report.figures import Figures, dots
 from stilts_jax.report.grid import CELL, NO_SEED, SEEDS, Grid, Number, Row
 from stilts_jax.report.names import (
@@ -103,7 +104,7 @@ def _find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
 def say(found: Sequence[Comparison]) -> str:
     """What holds of ``found``, gains and losses alike; that nothing does, where nothing does."""
     holds, correction = [one for one in found if one.holds], "beyond noise (Holm's correction, 5 %)."
-    compared = f"{len(found)} comparison{'s' * (len(found) != 1)} with the baseline"
+    compared = f"{counted(len(found), 'comparison')} with the baseline"
     if not holds:
         return f"None of {compared} shows a difference {correction}"
     sentences = []
@@ -122,7 +123,7 @@ def _list(side: Sequence[Comparison]) -> Iterator[str]:
         targets = []
         for one in same:
             difference, low, high = map(signed, one.interval[:3])
-            over = f"{len(one.languages)} language{'s' * (len(one.languages) != 1)}"
+            over = counted(len(one.languages), "language")
             targets.append(f"before {one.task}: {difference} points (95 % {low} to {high}, {over})")
         yield f"{kind} {', '.join(targets)}"
 
@@ -301,7 +302,7 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
         sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
         return number_cell(number, interval, sure=sure)._replace(note="; ".join(notes))
 
-    heads = [Column(head, f"{len(of)} task{'s' * (len(of) > 1)}", group) for head, of, _, group in wanted]
+    heads = [Column(head, counted(len(of), "task"), group) for head, of, _, group in wanted]
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
     missing = "the first rows of each language were scored" if grid.limits else "some languages are missing"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jinja2
 
 from stilts_jax.files import make_folder, write_whole
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.progress import SILENT, Progress, counted
 from stilts_jax.report import details, overview, significance
 from stilts_jax.report.figures import Figures
 from stilts_jax.report.grid import Grid
@@ -126,7 +126,7 @@ def _titles(grid: Grid) -> tuple[str, str]:
     title = " / ".join(titles) or f"Intermediate-task training, {usual}"
     done = sum(not run.error for run in grid.runs)
     counts = {"row": len(grid.rows), "target task": len(grid.tasks), "finished phase": done}
-    parts = [f"{count} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+    parts = [counted(count, what) for what, count in counts.items()]
     parts += [f"{len(grid.runs) - done} failed"] * (done < len(grid.runs))
     named = ["/".join(Path(name).parts[-2:]) for name in grid.encoders]  # of a folder, its end
     parts += [f"encoder {', '.join(named)}"] * bool(named)

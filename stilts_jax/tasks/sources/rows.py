@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stilts_jax.errors import DataError
+from stilts_jax.progress import counted
 from stilts_jax.tasks.spec import EMPTY, ChoiceExample, Example, SpanExample, TagExample
 
 _SHOWN = 5  # places that an error names when many rows are bad
@@ -236,7 +237,7 @@ class Problems:
             raise self.refuse(place, message, self.fix)
         self.found.append((place, message))
         if len(self.found) > self.budget:
-            what = f"{len(self.found)} rows can't be used, and only {self.budget} may be skipped"
+            what = f"{counted(len(self.found), 'row')} can't be used, and only {self.budget} may be skipped"
             where = "\n    ".join((f"{self.what}; the first:", *self.skipped[:_SHOWN]))
             raise DataError(what, where=where, fix="mend the file, or raise --config.data.skip_budget")
 
