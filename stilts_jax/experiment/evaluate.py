@@ -135,7 +135,7 @@ def _add_scores(
     # Unequal sets of translations (of PAWS-X some sentences lack some languages) are joined item by item.
     named = task.aligned and len({result.items.ids for result in best.results.values()}) > 1
     scores.items[name] = {
-        language: encode_items(result.items if named else replace(result.items, names=None), aligned=False)
+        language: encode_items(result.items if named else replace(result.items, names=None))
         for language, result in best.results.items()
     }
 

@@ -217,14 +217,11 @@ def write_failure(phase: Phase, context: "Context", error: BaseException) -> Non
     write_record(context.folder(phase) / FAILURE, failure)
 
 
-def encode_items(items: Items, aligned: bool) -> dict[str, Any]:
-    """Returns per-item scores in the compact form that ``decode_items`` reads.
-
-    ``aligned`` says that item i is the same item in every language, whatever the ids.
-    """
+def encode_items(items: Items) -> dict[str, Any]:
+    """Returns per-item scores in the compact form that ``decode_items`` reads."""
     form = {"dtype": items.values.dtype.name, "shape": list(items.values.shape), "data": _pack(items.values)}
     names = {} if items.names is None else {"names": _pack(items.names)}
-    return {"statistic": items.statistic, **form, "aligned": aligned, "ids": items.ids, **names}
+    return {"statistic": items.statistic, **form, "ids": items.ids, **names}
 
 
 def _pack(values: np.ndarray) -> str:
@@ -236,7 +233,7 @@ def _unpack(text: str, dtype: str) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.dtype(dtype).newbyteorder("<"))
 
 
-def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
+def decode_items(raw: Mapping[str, Any]) -> Items | None:
     """Returns what ``encode_items`` was given; None where that can't be told any more."""
     try:
         values = _unpack(raw["data"], raw["dtype"]).reshape(raw["shape"])
@@ -244,7 +241,7 @@ def decode_items(raw: Mapping[str, Any]) -> tuple[Items, bool] | None:
         dimensions, named = 1 if raw["statistic"] == "mean" else 2, values if names is None else names
         if values.ndim != dimensions or len(values) != len(named):
             return None
-        return Items(raw["statistic"], values, str(raw.get("ids") or ""), names), bool(raw.get("aligned"))
+        return Items(raw["statistic"], values, str(raw.get("ids") or ""), names)
     except (KeyError, TypeError, ValueError, zlib.error):
         return None
 

@@ -89,8 +89,8 @@ class Run:
         """The metrics whose mean is the value of ``task``."""
         return self._main_metric.get(task) or ["accuracy"]
 
-    def items(self, task: str) -> dict[str, tuple[Items, bool]]:
-        """The items of ``task`` by language, and whether item i is the same item in every language."""
+    def items(self, task: str) -> dict[str, Items]:
+        """The items of ``task`` by language."""
         decoded = {code: decode_items(raw) for code, raw in self._items.get(task, {}).items()}
         return {code: found for code, found in decoded.items() if found}
 

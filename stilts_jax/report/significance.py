@@ -163,20 +163,17 @@ def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, Shares, tu
     has no items, or others than the first, are left out.
     """
     runs = {row: [run.items(task) for run in grid.cells[row, task]] for row in grid.rows}
-    by_language = [one for of_row in runs.values() for run in of_row for one, _ in run.values()]
+    by_language = [one for of_row in runs.values() for run in of_row for one in run.values()]
     # One of two runs may lack names, as in the languages that it was scored in all sets were equal.
     known = {one.ids: one.names for one in by_language if one.names is not None}
     union = np.unique(np.concatenate(list(known.values()))) if known else np.empty(0)
     sides: dict[Row, dict[str, tuple[float, Shares, tuple]]] = {}
     for row, of_row in runs.items():
         for code in grid.codes(task, row):
-            found = [run[code] for run in of_row if code in run]
-            items = [one for one, _ in found]
-            drawn = {
-                ("items", task, statistics.count_items(one), one.ids, "" if aligned or one.ids else code)
-                for one, aligned in found
-            }
-            if len(found) < len(of_row) or len(drawn) > 1 or not statistics.count_items(items[0]):
+            items = [run[code] for run in of_row if code in run]
+            # Items without ids are those of their language alone.
+            drawn = {("items", task, statistics.count_items(one), one.ids or code) for one in items}
+            if len(items) < len(of_row) or len(drawn) > 1 or not statistics.count_items(items[0]):
                 continue
             which: tuple = drawn.pop()
             name, (moved, own) = which, statistics.shares(items)

@@ -146,10 +146,7 @@ def check_scores(result: dict) -> None:
         assert expected <= set(read.scores)
         items = read.items(name)
         assert set(items) == languages
-        for language, (
-            values,
-            _,
-        ) in items.items():  # the number that a report compares is the one that it shows
+        for language, values in items.items():  # the number that a report compares is the one that it shows
             counted = ["f1"] if values.statistic == "binary_f1" else metrics
             expected = sum(shown[metric][language] for metric in counted) / len(counted)
             assert score_items(values) == pytest.approx(expected, abs=1e-3), (name, language)

@@ -50,11 +50,11 @@ def item_error(run, name, languages):
     items = {language: one for language, one in run.items(name).items() if language in languages}
     macros = []
     for _ in range(300):
-        scores, drawn = [], None
-        for one, aligned in items.values():
-            if drawn is None or not aligned:
-                drawn = generator.integers(len(one.values), size=len(one.values))
-            scores.append(score_items(replace(one, values=one.values[drawn])))
+        scores, drawn = [], {}
+        for one in items.values():
+            if not one.ids or one.ids not in drawn:  # translations of the same items are drawn together
+                drawn[one.ids] = generator.integers(len(one.values), size=len(one.values))
+            scores.append(score_items(replace(one, values=one.values[drawn[one.ids]])))
         macros.append(np.mean(scores))
     return float(np.std(macros))
 

@@ -23,10 +23,10 @@ TRAININGS = {
 ALIGNED = ("xnli", "pawsx", "xquad", "tatoeba")
 
 
-def items(values: np.ndarray, ids="", aligned=True, statistic="mean", named=False) -> dict:
+def items(values: np.ndarray, ids="same", statistic="mean", named=False) -> dict:
     """Returns the items of one language, as an experiment writes them; where they are ``named``, by their places."""
     names = np.arange(len(values), dtype=np.uint32) if named else None
-    return results.encode_items(Items(statistic, values, ids, names), aligned)
+    return results.encode_items(Items(statistic, values, ids, names))
 
 
 def make_record(
@@ -84,12 +84,12 @@ def write(workdir: Path, row: str, seeds: tuple, scores: dict, training: str | N
     write_record(workdir, make_record(row, training, scores, seeds=seeds, stage=stage, **changes))
 
 
-def write_right(workdir: Path, row: str, seeds: tuple, right: dict, training="mnli", aligned=True, **changes):
+def write_right(workdir: Path, row: str, seeds: tuple, right: dict, training="mnli", ids="same", **changes):
     """Writes accuracies with their items: ``right`` says by task and language of each item whether it is right."""
     scores, encoded = {}, {}
     for task, by_language in right.items():
         scores[task] = {"accuracy": {code: 100 * float(one.mean()) for code, one in by_language.items()}}
-        encoded[task] = {code: items(one.astype(np.uint8), "", aligned) for code, one in by_language.items()}
+        encoded[task] = {code: items(one.astype(np.uint8), ids) for code, one in by_language.items()}
     write(workdir, row, seeds, scores, training, items=encoded, **changes)
 
 
@@ -133,7 +133,7 @@ def write_grid(
                             values = draw(generator, task, base + gain, count)
                             statistic = "mean" if values.ndim == 1 else "chunk_f1"
                             statistic = "binary_f1" if task == "bucc" else statistic
-                            encoded = items(values, aligned=task in ALIGNED, statistic=statistic)
+                            encoded = items(values, "same" * (task in ALIGNED), statistic)
                             per_item.setdefault(task, {})[code] = encoded
                             metrics = METRICS.get(task, ("accuracy",))
                             for metric, shift in zip(metrics, (8.0, -8.0) if len(metrics) > 1 else (0,)):

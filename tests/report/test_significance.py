@@ -111,7 +111,7 @@ def test_pictures_are_compared_with_their_control_by_paired_items(tmp_path, code
     for row in ("none", *pair, "coco_captions.text+mlm"):
         right[row] = {code: generator.random(400) < 0.6 for code in ("en", "de")}
         seeds = (None if row == "none" else 0, 0)
-        write_right(tmp_path, row, seeds, {"xnli": right[row]}, aligned=False)
+        write_right(tmp_path, row, seeds, {"xnli": right[row]}, ids="")
     (line,) = table(tmp_path, "pictures")
     assert line["intermediate"] == f"easy-VQA{named} − easy-VQA, blind{named}" and line["column"] == "XNLI"
     seen, blind = (np.array([*right[row].values()], float) for row in pair)
@@ -174,15 +174,15 @@ def test_translations_vary_together(tmp_path):
     # Whatever the task says of itself: items of the same ids are the same, as in the toy world's languages.
     first, second = np.random.default_rng(0).random((2, 1500)) < 0.7
     error = 100 * stats.sem(1.0 * second - first)
-    for ids, aligned, expected in (("", True, error), ("digest", False, error), ("", False, error / 2)):
-        folder = tmp_path / f"{ids}{aligned}"
+    for ids, expected in (("digest", error), ("", error / 2)):
+        folder = tmp_path / f"grid{ids}"
         for row, right in (("none", first), ("mnli", second)):
-            encoded = dict.fromkeys(("de", "fr", "ru", "zh"), items(1 * right, ids, aligned))
+            encoded = dict.fromkeys(("de", "fr", "ru", "zh"), items(1 * right, ids))
             scores = dict.fromkeys(encoded, 100 * right.mean())
             write(folder, row, (0, 0), xnli(**scores), items={"xnli": encoded})
         (_, line) = table(folder, "main")
         assert float(line["error_items"]) == pytest.approx(expected)
-        assert line["items"] == ("1500.0" if ids or aligned else "6000.0")
+        assert line["items"] == ("1500.0" if ids else "6000.0")
 
 
 def test_translations_that_some_languages_lack_vary_together_too(tmp_path):
@@ -191,7 +191,7 @@ def test_translations_that_some_languages_lack_vary_together_too(tmp_path):
     counts = {"de": 900, "fr": 600}
     for row, right in (("none", base), ("mnli", own)):
         by_language = {code: right[:count] for code, count in counts.items()}
-        encoded = {code: items(1 * one, code, False, named=True) for code, one in by_language.items()}
+        encoded = {code: items(1 * one, code, named=True) for code, one in by_language.items()}
         scores = {code: 100 * one.mean() for code, one in by_language.items()}
         write(tmp_path, row, (0, 0), xnli(**scores), items={"xnli": encoded})
     (_, line) = table(tmp_path, "main")
@@ -209,19 +209,19 @@ def test_pairs_that_some_languages_lack_are_joined_by_what_is_in_gold(tmp_path):
         for code, count in (("de", 60), ("fr", 50)):
             found, gold = np.arange(count) < right, np.arange(count) % 2
             values = np.stack([gold * found, found, gold], 1).astype(np.uint8)
-            encoded[code] = items(values, code, False, "binary_f1", named=True)
+            encoded[code] = items(values, code, "binary_f1", named=True)
         scores = {code: 200 * (right // 2) / (right + count // 2) for code, count in (("de", 60), ("fr", 50))}
         write(tmp_path, row, (0, 0), {"xnli": {"f1": scores}}, items={"xnli": encoded})
     assert float(table(tmp_path, "main")[1]["error_items"]) > 0
 
 
-@pytest.mark.parametrize("aligned", [True, False])
-def test_a_score_has_an_interval_of_its_own(tmp_path, aligned):
+@pytest.mark.parametrize("ids", ["same", ""])
+def test_a_score_has_an_interval_of_its_own(tmp_path, ids):
     values = np.random.default_rng(1).random((3, 400)) < 0.7
-    write_right(tmp_path, "none", (0, 0), {"xnli": dict(zip(("de", "fr", "ru"), values))}, aligned=aligned)
+    write_right(tmp_path, "none", (0, 0), {"xnli": dict(zip(("de", "fr", "ru"), values))}, ids=ids)
     (line,) = table(tmp_path, "main")
-    error = stats.sem(values.mean(axis=0)) if aligned else np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
-    half = 100 * error * stats.t.ppf(0.975, 399 if aligned else 1199)
+    error = stats.sem(values.mean(axis=0)) if ids else np.sqrt((stats.sem(values, axis=1) ** 2).sum()) / 3
+    half = 100 * error * stats.t.ppf(0.975, 399 if ids else 1199)
     ends = [float(line[name]) for name in ("percent_low", "percent_high")]
     assert ends == pytest.approx([100 * values.mean() - half, 100 * values.mean() + half])
     page = write_report(tmp_path).markdown.read_text("utf-8")
