@@ -284,9 +284,9 @@ class Grid:
 
     def intermediate_label(self, name: str) -> str:
         """A short name of an intermediate; the long one where the short one could be another's."""
-        label = short_title(name)
-        alike = {other for other, _ in self.rows if short_title(other) == label}
-        return label if alike <= {name} else task_title(name)
+        names = dict.fromkeys((name, *(other for other, _ in self.rows)))
+        label, *others = (self.title(one) if one in self._names else short_title(one) for one in names)
+        return label if label not in others else task_title(name)
 
     def row_title(self, row: Row) -> str:
         """The name of a row; says the source language where it is not the same everywhere."""

@@ -280,11 +280,11 @@ def test_scores_by_layer_are_of_what_the_main_table_shows(tmp_path):
 
 
 def test_an_own_task_has_the_title_and_group_of_its_declaration(tmp_path):
-    for name, group in (("reviews", "classification"), ("finds", "retrieval")):
-        record = make_record("none", name, {name: {"accuracy": {"en": 60.0}}}, seeds=(None, 0))
+    for row, name, group in (("none", "reviews", "classification"), ("reviews", "finds", "retrieval")):
+        record = make_record(row, name, {name: {"accuracy": {"en": 60.0}}}, seeds=(None, 0))
         write_made_up(tmp_path, record | {"tasks": {name: {"title": f"My {name}", "group": group}}})
-    page = write_report(tmp_path).html.read_text("utf-8")
-    said = ("My reviews", "Classification", "My finds", "Retrieval", "Without retrieval", "Other")
+    page = "".join(path.read_text("utf-8") for path in write_report(tmp_path)[:2])  # and its Markdown
+    said = ("| My reviews   |", "Classification", "My finds", "Retrieval", "Without retrieval", "Other")
     assert [text for text in said if text not in page] == ["Other"]
 
 
