@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 LAUNCH = Path(__file__).parents[2] / "launch"
+LOOPS = ("tpu_vm.sh", "local_gpu.sh", "slurm.sbatch")  # scripts that run a command again
 TPU = {"NAME": "run", "ZONE": "us-east5-b", "TYPE": "v6e-64"}
 
 
@@ -80,9 +81,9 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
     [
         ("tpu_vm.sh", "grid", {"NAME": "run", "ZONE": "z"}, "TYPE"),
         ("tpu_vm.sh", "--delete", {"ZONE": "z"}, "NAME"),
-        *((name, "--dry_run", TPU, "command") for name in ("tpu_vm.sh", "local_gpu.sh", "slurm.sbatch")),
+        *((name, "--dry_run", TPU, "command") for name in LOOPS),
         *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4", "--config=xstilts")),
-        *((script, "train", TPU | {"TRIES": "0"}, "TRIES") for script in ("local_gpu.sh", "tpu_vm.sh")),
+        *((name, "train", TPU | {"TRIES": "0"}, "TRIES") for name in LOOPS),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(script, arguments, environment, word, call):
