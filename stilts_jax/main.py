@@ -21,12 +21,20 @@ COMMANDS = (
     *("demo", "tasks", "prepare", "train", "eval", "predict", "grid", "report"),
     *("score", "export", "mine", "features", "plan", "bench"),
 )
+_WRITES_AT_THE_END = ("predict", "features")  # all or nothing
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         what = f"{message[:1].upper()}{message[1:]}."
         raise ConfigError(what, where=self.prog, fix=f"see {self.prog} --help")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except ConfigError as error:  # of a path that is empty, which says nothing of its place
+            error.where = error.where or "/".join(action.option_strings)
+            raise
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +111,13 @@ def _run(argv: list[str]) -> int:
         raise ConfigError(what, where=where)
     arguments.overrides, arguments.command_line = overrides, shlex.join(["stilts", *argv])
     arguments.progress = Progress()
-    return arguments.run(arguments) or errors.EXIT_OK
+    try:
+        return arguments.run(arguments) or errors.EXIT_OK
+    except RunAgain as stopped:
+        if arguments.command in _WRITES_AT_THE_END:
+            stopped.what = f"{stopped.what.partition(';')[0]}; nothing was written."
+            stopped.fix = "run the same command again; it begins anew"
+        raise
 
 
 def _split_overrides(argv: list[str]) -> tuple[list[str], dict[str, str]]:

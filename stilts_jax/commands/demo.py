@@ -36,7 +36,12 @@ def run(arguments: Namespace) -> int:
     workdir, progress = arguments.workdir, arguments.progress
     world, encoder = workdir / "world", workdir / "encoder"
     for written in world.glob("*.json"):
-        there = json.loads(written.read_text("utf-8"))["size"]
+        try:
+            there = json.loads(written.read_text("utf-8"))["size"]
+        except (ValueError, KeyError, TypeError) as error:
+            what = "This file is damaged: it does not say of which size the world is."
+            fix = "remove it, and its part of the world is written again; or take another --workdir"
+            raise ConfigError(what, where=str(written), fix=fix) from error
         if there != arguments.size:
             what = f"There is a world of size {there!r} in this work directory."
             raise ConfigError(what, where=str(world), fix=f"take another --workdir, or --size={there}")

@@ -20,7 +20,7 @@ from stilts_jax.progress import SILENT
 
 def evaluate(
     model: str | Path,
-    tasks: Sequence[str],
+    tasks: str | Sequence[str],
     *,
     data_root: str | Path,
     out: str | Path,
@@ -45,7 +45,8 @@ def evaluate(
     settings = to_settings(load_config("target", options or {}, own_options(str(model))))
     root, folder = local_path(str(data_root)), local_path(str(out))
     context = open_context(settings, root, folder, workdir_option="--out", progress=SILENT)
-    return evaluate_model(str(model), tasks, context, folder / "predictions", None, ()).scores
+    names = [tasks] if isinstance(tasks, str) else tasks
+    return evaluate_model(str(model), names, context, folder / "predictions", None, ()).scores
 
 
 def add_arguments(add: Add) -> None:

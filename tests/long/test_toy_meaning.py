@@ -1,15 +1,19 @@
-"""The truth model against brute force over possible worlds, and pictures beside what is said of them."""
+"""The truth model against brute force over possible worlds, pictures beside what is said of them, and seeds."""
 
+import hashlib
 import itertools
 import json
 import random
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from stilts_jax.toy.meaning import CLASSES, Clause, Entity, Thing, judge
+from stilts_jax.toy.world import write_tasks, write_texts
 
 MIRA, ELNA = Entity("person", ("Mira",)), Entity("person", ("Elna",))
 TORVA, OSTIA = Entity("place", ("Torva",)), Entity("place", ("Ostia",))
@@ -87,3 +91,19 @@ def describe(picture: np.ndarray) -> tuple[str, str]:
     rows, columns = (np.flatnonzero(inked.any(axis=axis)) for axis in (1, 0))
     share = inked.sum() / (np.ptp(rows) + 1) / (np.ptp(columns) + 1)
     return colour, "rectangle" if share == 1 else "circle" if share > 0.65 else "triangle"
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(world, tmp_path):
+    for seed in (0, 1):
+        for write in (write_texts, write_tasks):
+            write(tmp_path / str(seed), size="test", seed=seed)
+    first, second, other = digests(world), digests(tmp_path / "0"), digests(tmp_path / "1")
+    assert first == second and len(first) > 100 and not [name for name in first if "/." in name]
+    assert first.keys() == other.keys()
+    assert first["data/xnli/test-en.tsv"] != other["data/xnli/test-en.tsv"]

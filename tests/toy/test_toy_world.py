@@ -1,18 +1,14 @@
 """The written world read back with strict readers of this file's own, never with the package's."""
 
-import hashlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from stilts_jax.commands.demo import write_part
 from stilts_jax.errors import EXIT_USAGE
 from stilts_jax.main import main
 from stilts_jax.progress import SILENT
-from stilts_jax.toy.world import write_tasks, write_texts
 
 CODES = ("en", "de", "es", "sw", "tr", "ru", "ar", "zh")
 
@@ -29,22 +25,6 @@ def table(path: Path, columns: int) -> list[list[str]]:
     return rows
 
 
-def digests(root: Path) -> dict[str, str]:
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_world(world, tmp_path):
-    for seed in (0, 1):
-        for write in (write_texts, write_tasks):
-            write(tmp_path / str(seed), size="test", seed=seed)
-    first, second, other = digests(world), digests(tmp_path / "0"), digests(tmp_path / "1")
-    assert first == second and len(first) > 100 and not [name for name in first if "/." in name]
-    assert first.keys() == other.keys()
-    assert first["data/xnli/test-en.tsv"] != other["data/xnli/test-en.tsv"]
-
-
 def test_two_processes_write_each_part_once_and_another_size_is_refused(tmp_path, capsys):
     """The second one of a demo may be at work on a part, or be done with it."""
     world = tmp_path / "world"
@@ -59,6 +39,9 @@ def test_two_processes_write_each_part_once_and_another_size_is_refused(tmp_path
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert main(["demo", f"--workdir={tmp_path}", "--size=small"]) == EXIT_USAGE
     assert "a world of size 'test'" in capsys.readouterr().err
+    (world / "tasks.json").write_text("{}")
+    assert main(["demo", f"--workdir={tmp_path}", "--size=test"]) == EXIT_USAGE
+    assert "tasks.json\n  to do: remove it" in capsys.readouterr().err
 
 
 def test_xnli_is_aligned_and_its_splits_are_disjoint(world):
