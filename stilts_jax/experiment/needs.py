@@ -67,6 +67,7 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
             retrieval_layer(task, layers, context.settings)
         # What it is selected and scored on is opened: damaged files are found before anything is trained.
         data, tokenizer = context.data(phase), context.tokenizer(phase.encoder)
+        _check_lengths(data.train, read_shape(phase.encoder, context.settings).max_length)
         for part in chain(*data.selection.values()):
             for language, rows in context.features(part, tokenizer).examples.items():
                 if find_gold(part.task, rows) is None:
@@ -76,6 +77,15 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
                     raise DataError(what, where=where, fix="take the released file, whose labels are there")
         for part in chain(*data.scored.values()):
             describe_data(part, tokenizer, context)
+
+
+def _check_lengths(parts: Sequence[Part], longest: int) -> None:
+    for part in parts:
+        if part.hyperparameters.max_length > longest:
+            length = part.hyperparameters.max_length
+            what = f"{part.task.name} has rows of {length} tokens, the encoder takes {longest}."
+            fix = f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less"
+            raise ConfigError(what, where="config.train.max_length", fix=fix)
 
 
 def _find_removed(left: Sequence[Phase], context: Context) -> Iterator[str]:

@@ -15,7 +15,7 @@ from stilts_jax import automatic
 from stilts_jax.batches.collate import Masking
 from stilts_jax.batches.plan import MLM, Mixture, TrainingBatches, count_steps, made_ahead, weigh_tasks
 from stilts_jax.distributed import from_main
-from stilts_jax.errors import CheckpointError, ConfigError, DataError, RecordError
+from stilts_jax.errors import CheckpointError, DataError, RecordError
 from stilts_jax.evaluation.metrics import main_score
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part
@@ -171,11 +171,7 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     set_here = compute.remat != "auto" or compute.layers != "auto" or settings.train.accumulation
     tasks, rows = [], []
     for part, features in data:
-        chosen, longest = part.hyperparameters, shape.max_length
-        if chosen.max_length > longest:
-            what = f"{part.task.name} has rows of {chosen.max_length} tokens, the encoder takes {longest}."
-            fix = f"set train.max_length (of MLM beside a task: mixture.mlm_max_length) to {longest} or less"
-            raise ConfigError(what, where="config.train.max_length", fix=fix)
+        chosen = part.hyperparameters
         tasks.append((part.task.kind, chosen.batch_size, chosen.max_length + features.visual_tokens))
         rows.append((len(features), chosen.epochs, chosen.batch_size))
     steps = count_steps(rows, settings.mixture.cap if len(rows) > 1 else rows[0][0])  # about

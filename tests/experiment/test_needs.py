@@ -10,7 +10,7 @@ def run(world):
     def run(argument, *options, data_root=world / "data", workdir):
         spec = f"--config=xstilts:{argument},encoder=random:{world / 'encoder'}"
         limits = [f"--config.{name}=8" for name in ("data.limit", "evaluation.limit", "train.batch_size")]
-        places = [f"--data_root={data_root}", f"--workdir={workdir}"]
+        places = [f"--data_root={data_root}", f"--workdir={workdir}", "--config.train.max_length=128"]
         return main(["grid", spec, *places, "--dry_run", *limits, *options])
 
     return run
@@ -53,10 +53,12 @@ def test_a_target_that_trains_on_a_missing_task_can_be_trained_on_another(run, w
     assert run("intermediates=none,targets=xcopa", "--config.experiment.train_on=xcopa=copa", **where) == 0
 
 
-def test_languages_filter_what_is_reported_only(run, tmp_path, capsys):
+def test_languages_filter_what_is_reported_only_and_lengths_are_looked_at(run, tmp_path, capsys):
     options = ["--config.experiment.languages=de+es"]
     assert run("intermediates=mnli,targets=panx", *options, workdir=tmp_path) == 0
     assert "mnli.s0+panx.s0" in capsys.readouterr().out
+    assert run("intermediates=mnli,targets=panx", "--config.train.max_length=200", workdir=tmp_path) == 2
+    assert "rows of 200 tokens, the encoder takes 128" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
