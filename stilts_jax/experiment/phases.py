@@ -61,8 +61,9 @@ def list_phases(settings: Settings, *, is_part: bool = False) -> list[Phase]:
             encoder = settings.encoder if row == NONE else row.removeprefix(HUB)
             phases += _target_phases(Phase(row, "intermediate", row, (), (), encoder), trainings, settings)
             continue
-        train = tuple(row.split("/"))
-        with _said_of(f"experiment.intermediates: {row}", special):
+        # A task of one's own, which has a colon, is meant for neither of the two.
+        train, may_be_special = tuple(row.split("/")), ":" not in row or row.lower().startswith("hub")
+        with _said_of(f"experiment.intermediates: {row}", special * may_be_special):
             tasks = {name: get_task(name) for name in train}
         scored = tuple(name for name, task in tasks.items() if task.is_scored_on_selection)
         label = "+".join(tasks[name].name for name in train)

@@ -24,6 +24,7 @@ from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, 
 
 MAX_LENGTH = 256
 _SUFFIXES = (".tsv", ".csv", ".jsonl")
+_OTHER_FORMS = (".csv", ".json", ".jsonl", ".gz", ".parquet", ".xlsx")  # what is written is a plain .tsv
 _CHUNK = 16384  # rows of a file that are in memory at once
 # By kind of head: what one of the texts must be, and what a file has it in.
 _FORMS = {
@@ -77,7 +78,7 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     check_out(out, path)
     kind, predict_all = _open(model, **options)
     ending = out.suffix.lower()
-    writable = ending not in (".csv", ".jsonl") and (kind == "embed") == (ending == ".npy")
+    writable = ending not in _OTHER_FORMS and (kind == "embed") == (ending == ".npy")
     if not writable or path.suffix.lower() not in _SUFFIXES:
         what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"

@@ -116,7 +116,12 @@ class Norm(nnx.LayerNorm):
 
 def typed_key(key: jax.Array) -> jax.Array:
     """Returns a key of ``jax.random.key``; one of the older ``jax.random.PRNGKey`` becomes such a key."""
-    return key if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return key
+    if dtype != jnp.uint32:
+        raise ConfigError(f"{key!r} is no random key.", where="key", fix="give jax.random.key(0)")
+    return jax.random.wrap_key_data(key)
 
 
 def row_keys(key: jax.Array, rows: int) -> jax.Array:

@@ -105,6 +105,9 @@ def tag_task(
     """
     if not all(one in ("O", ".") or re.match("[BIES]-", str(one)) for one in labels):
         task.setdefault("metric", "token_accuracy")
+    if isinstance(span_fields, str) or len(span_fields) != 3:
+        what, where = f"span_fields={span_fields!r} is no sequence of three names.", f"task {name!r}"
+        raise ConfigError(what, where=f"the declaration of {where}", fix='write ("start", "end", "label")')
     start, end, label = span_fields
     marked = tag_spans(text, spans, start=start, end=end, label=label, in_bytes=in_bytes)
     columns = {"words": words, "tags": tags, "text": text, "spans": spans, "span_fields": tuple(span_fields)}

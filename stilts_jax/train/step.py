@@ -14,7 +14,7 @@ from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.model import Model, init_params
 from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.heads import select_head
-from stilts_jax.model.layers import row_keys, widen
+from stilts_jax.model.layers import row_keys, typed_key, widen
 from stilts_jax.sharding import RULES, Rule, cut_by_compiler, place, shardings, state_shardings
 from stilts_jax.train.optimizer import Params
 
@@ -77,6 +77,7 @@ def init_state(
         rules: how parameters are cut; see ``shardings``.
         zero1: whether the optimizer's state is cut over the mesh's ``data`` axis too.
     """
+    key = typed_key(key)  # refuses what is none
     if encoder:  # with any rows: the word table may be cut to those of a phase
         check_encoder(encoder, model.encoder, any_rows=True)
     given: Params = {"encoder": encoder or {}, "heads": dict(heads or {})}
@@ -142,7 +143,7 @@ def train_step(
     (size,) = rows.pop()
 
     def step(state: TrainState, batch: Arrays, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        keys = row_keys(jax.random.fold_in(key, state.step), size)
+        keys = row_keys(jax.random.fold_in(typed_key(key), state.step), size)
         params = state.params if head is None else select_head(state.params, head)
         sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
         return _move(state, tx, head, skip_non_finite, sums)

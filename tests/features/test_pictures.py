@@ -61,7 +61,7 @@ def test_a_zip_stands_for_its_folder(root):
     with zipfile.ZipFile(root / "set" / "images.zip", "w") as file:
         for number, name in enumerate(NAMES):
             # With the folder's name in front, as COCO is zipped, or without.
-            top = "images/" if number else ""
+            top = "./images/" if number else ""
             file.write(root / name, top + name.rpartition("/")[2])
             (root / name).unlink()
         for hidden in ("__MACOSX/images/._0.png", "images/._1.png"):
@@ -69,6 +69,10 @@ def test_a_zip_stands_for_its_folder(root):
     (root / "set" / "images").rmdir()
     np.testing.assert_array_equal(table(root, cache="other"), expected)
     assert sorted(open_pictures(root, "set/images").names) == ["0.png", "1.png", "2.jpg"]
+    with zipfile.ZipFile(root / "set" / "images.zip", "a") as file:
+        file.writestr("images/0.png", "another one")
+    with pytest.raises(DataError, match=r"0\.png is there twice"):
+        open_pictures(root, "set/images")
 
 
 def test_the_table_is_made_once_and_again_when_a_picture_changes(root):

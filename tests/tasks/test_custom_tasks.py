@@ -193,6 +193,7 @@ REVIEWS = {"name": "reviews", "files": {"train": "a.csv", "dev": "b.csv"}}
         (choice_task, {"choices": (1, 2)}, "choices"),
         (choice_task, {"chioces": ("a", "b")}, "'choices'"),
         (span_task, {"metric": "accuracy"}, "squad"),
+        (tag_task, {"labels": ("O",), "span_fields": ("start", "end")}, "span_fields"),
         (pair_task, {"metric": "map"}, "nearest_accuracy"),
     ],
 )

@@ -7,6 +7,7 @@ import optax.contrib
 import pytest
 
 from stilts_jax.errors import ConfigError, TrainingError
+from stilts_jax.model.layers import row_keys
 from stilts_jax.sharding import parameter_paths
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, select_head, train_step
@@ -118,6 +119,8 @@ def test_mistakes_are_named(tiny):
         _step(tiny, tiny.batch_at(0).arrays, loss=lambda params, batch, key: np.zeros([]))
     with pytest.raises(ConfigError, match="no optax transformation"):
         TrainState.create(tiny.make_params(), optax.adamw)
+    with pytest.raises(ConfigError, match="0 is no random key"):
+        row_keys(0, 8)
     for tx in (optax.lbfgs(), optax.contrib.sam(OPTIMIZER, OPTIMIZER)):
         with pytest.raises(ConfigError, match="does not take what a step has"):
             _step(tiny, tiny.batch_at(0).arrays, optimizer=tx)

@@ -83,10 +83,12 @@ def _open(path: Path, is_features: bool, modified: tuple[int, ...]) -> PictureFo
         return PictureFolder(path, places, features=array)
     archive = None if path.is_dir() else zipfile.ZipFile(path)
     entries: Any = archive.infolist() if archive else path.iterdir()
-    below = f"{path.stem}/"
-    listed = {one.filename.removeprefix(below) if archive else one.name: one for one in entries}
-    names = {name: listed[name] for name in sorted(listed) if _PICTURE.fullmatch(name)}
-    return PictureFolder(path, names, archive)
+    below, names = f"{path.stem}/", dict[str, Any]()
+    for one in entries:
+        name = one.filename.removeprefix("./").removeprefix(below) if archive else one.name
+        if _PICTURE.fullmatch(name) and names.setdefault(name, one) is not one:
+            raise DataError(f"{name} is there twice.", where=str(path), fix="leave one of the two out")
+    return PictureFolder(path, dict(sorted(names.items())), archive)
 
 
 def check_picture(root: Path, picture: str, encoder: str = "") -> None:
