@@ -254,13 +254,19 @@ def passage(draw: Random) -> Passage:
 
 
 def causal(draw: Random, *, options: int) -> Choice:
-    """A question for a cause or effect with so many options: wrong ones are about the same people and things."""
+    """A question for a cause or effect with so many options; wrong ones are about the same thing half the time.
+
+    A wrong one that names a person keeps that name: if only the rule told them apart, scarce training would stay at
+    chance from some seeds.
+    """
     cause, effect = _cause_and_effect(draw)
     asked = draw.choice(("cause", "effect"))
     premise, right = (effect, cause) if asked == "cause" else (cause, effect)
     chosen: list[Clause] = []
     while len(chosen) < options - 1:
-        wrong = replace(_cause_and_effect(draw)[asked == "effect"], subject=premise.subject)
+        wrong = _cause_and_effect(draw)[asked == "effect"]
+        if not isinstance(wrong.subject, Entity):
+            wrong = replace(wrong, subject=premise.subject)
         if isinstance(wrong.object, Thing) and isinstance(premise.object, Thing) and draw.random() < 0.5:
             wrong = replace(wrong, object=premise.object)
         pair = (wrong, premise) if asked == "cause" else (premise, wrong)

@@ -226,9 +226,8 @@ def _record(task: str, item: Any, number: int) -> dict:
         given = {"premise": premise, "choice1": options[0], "choice2": options[1], "question": asked}
         return {**given, "label": label, "idx": number, "changed": False}
     if task == "siqa":
-        words = {"cause": "Why is that so?", "effect": "What is next?"}[asked]
         answers = {f"answer{letter}": option for letter, option in zip("ABC", options, strict=True)}
-        return {"context": premise, "question": words, **answers, "correct": "ABC"[label]}
+        return {"context": premise, "question": f"What was the {asked}?", **answers, "correct": "ABC"[label]}
     assert task == "hellaswag"
     context = {"ind": number, "activity_label": "toy", "ctx_a": premise, "ctx_b": "", "ctx": premise}
     return {**context, "endings": options, "label": label}
