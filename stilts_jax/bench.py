@@ -27,6 +27,7 @@ from stilts_jax.experiment.models import head_config, optimizer_config, with_dro
 from stilts_jax.experiment.phases import hyperparameters_of
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.records import Features, Ragged
+from stilts_jax.interruption import check
 from stilts_jax.model import SHAPES, EncoderConfig, Model, find_folder, init_encoder, init_params
 from stilts_jax.progress import Progress, counted, seconds_since_start
 from stilts_jax.settings import Settings
@@ -255,6 +256,7 @@ class Training:
         shapes = []
         with jax.set_mesh(self._run.config.mesh):
             for step in steps:
+                check()
                 batch = self._run.config.batch_at(step)
                 shapes.append(batch.arrays["tokens"].shape)
                 self._run.take_step(batch)

@@ -21,7 +21,7 @@ COMMANDS = (
     *("demo", "tasks", "prepare", "train", "eval", "predict", "grid", "report"),
     *("score", "export", "mine", "features", "plan", "bench"),
 )
-_WRITES_AT_THE_END = ("predict", "features")  # all or nothing
+_WRITES_AT_THE_END = ("predict", "features", "bench")  # all or nothing
 
 
 class _Parser(argparse.ArgumentParser):
