@@ -65,6 +65,7 @@ BAD_LINES = (
     ("eval {root} --config=target --task=xnli --data_root={root} --out={file}", "--out"),
     ("tasks --data_root=/no/such", "--data_root"),
     ("prepare --data_root={file}", "--data_root"),
+    ("score --predictions=gs://x/y --gold={root}", "local"),
     ("score --predictions= --gold={root}", "where: --predictions"),
     ("report s9://x/y", "s9://"),
     ("score --predictions={root} --gold={root} --benchmark=--", "--benchmark=VALUE"),

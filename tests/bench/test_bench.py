@@ -1,6 +1,6 @@
 import numpy as np
 
-from stilts_jax.bench import Round, find_workload
+from stilts_jax import bench, interruption
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig
 from stilts_jax.settings import Settings
@@ -10,7 +10,7 @@ ENCODER = EncoderConfig(vocab_size=100, hidden_size=8, num_layers=3, num_heads=2
 
 def test_a_target_has_the_rows_that_it_is_trained_on(world):
     places = world / "data", str(world / "encoder"), 16, Settings()
-    mnli, xnli = (find_workload(name, "tiny", *places) for name in ("mnli", "xnli"))
+    mnli, xnli = (bench.find_workload(name, "tiny", *places) for name in ("mnli", "xnli"))
     assert mnli.tokens.values.tolist() == xnli.tokens.values.tolist() and len(xnli.lengths)
 
 
@@ -19,12 +19,19 @@ def test_an_encoder_is_looked_for_as_by_other_commands(tmp_path, capsys):
     assert "`stilts prepare` fetches" in capsys.readouterr().err
 
 
+def test_it_stops_before_the_next_step_where_a_signal_came_below_jax(monkeypatch):
+    asked, taken = interruption._asked, []
+    monkeypatch.setattr(
+        bench.Run, "take_step", lambda *_: [one.append(15) for one in (asked, taken)]
+    )  # SIGTERM
+    assert main(["bench", "--shape=tiny", "--rows=8"]) == 75 and len(taken) == 1
+
+
 def test_flops_are_those_of_the_matrix_products():
     # Row by row: 4 projections, 2 dense layers, scores and weighted sum; forward, and twice that backward.
     def row(length):
-        products = 4 * 2 * length * 8 * 8 + 2 * 2 * length * 8 * 16 + 2 * 2 * length * length * 8
-        return 3 * 3 * products
+        return 3 * 3 * (4 * 2 * length * 8 * 8 + 2 * 2 * length * 8 * 16 + 2 * 2 * length * length * 8)
 
-    one = Round(2.0, np.array([3, 5]), [(2, 6)])
+    one = bench.Round(2.0, np.array([3, 5]), [(2, 6)])
     assert one.flops(ENCODER, padded=False) == row(3) + row(5)
     assert one.flops(ENCODER, padded=True) == 2 * row(6)

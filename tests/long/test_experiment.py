@@ -176,4 +176,4 @@ def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_
     records = [json.loads(path.read_text()) for path in tmp_path.glob("phases/*/trained.json")]
     assert [one["work"]["compilations"] for one in records] == [len(one["heads"]) for one in records]
     told = [line for line in said.splitlines() if " batch" in line and " shape" in line]
-    assert all("in 1 batch of 1 shape" in line for line in told)
+    assert told and all("in 1 batch of 1 shape" in line for line in told)
