@@ -20,10 +20,8 @@ def test_an_encoder_is_looked_for_as_by_other_commands(tmp_path, capsys):
 
 
 def test_it_stops_before_the_next_step_where_a_signal_came_below_jax(monkeypatch):
-    asked, taken = interruption._asked, []
-    monkeypatch.setattr(
-        bench.Run, "take_step", lambda *_: [one.append(15) for one in (asked, taken)]
-    )  # SIGTERM
+    asked, taken = interruption._asked, []  # SIGTERM is 15
+    monkeypatch.setattr(bench.Run, "take_step", lambda *_: [one.append(15) for one in (asked, taken)])
     assert main(["bench", "--shape=tiny", "--rows=8"]) == 75 and len(taken) == 1
 
 
