@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stilts_jax.commands.options import Add, open_context, read_settings
 from stilts_jax.files import local_path
-from stilts_jax.progress import SILENT
+from stilts_jax.progress import SILENT, counted
 
 
 def evaluate(
@@ -82,7 +82,7 @@ def run(arguments: Namespace) -> None:
         write_json(out / "scores.json", record)
         print(scores.summary())
     if limit := settings.evaluation.limit:  # an official file holds every sentence
-        told = f"predictions are of the first {limit} examples of each language (evaluation.limit)"
+        told = f"predictions are of the first {counted(limit, 'example')} of each language (evaluation.limit)"
         context.progress.say(f"{told}: no benchmark takes them")
     elif incomplete := write_names(predictions, context.source, scores.predictions):
         told = f"no {predictions / 'ner'} for {', '.join(incomplete)}: rows of its test set were skipped"

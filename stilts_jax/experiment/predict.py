@@ -18,7 +18,7 @@ from stilts_jax.experiment.models import open_model, own_options
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.files import check_out, replacing
 from stilts_jax.model import Compute, HeadConfig
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.progress import SILENT, Progress, counted
 from stilts_jax.tasks.sources.rows import BadRow, Row, parse_json
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
@@ -191,7 +191,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                     columns |= dict.fromkeys(names)
                     continue
                 if len(values) != len(names):
-                    raise BadRow(f"{len(names)} columns were expected, {len(values)} are there")
+                    raise BadRow(f"{counted(len(names), 'column')} expected, {len(values)} found")
                 values = dict(zip(names, values))
             columns |= dict.fromkeys(values)
             row = Row(line, 0, values)

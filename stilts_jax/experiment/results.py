@@ -193,8 +193,8 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
         sweep: settings.model.sweep_layers,
-        f"trained on the first {settings.data.limit} examples only": settings.data.limit,
-        f"{', '.join(limited)}: scored on the first {first} examples of each language only": limited,
+        f"trained on the first {counted(settings.data.limit, 'example')} only": settings.data.limit,
+        f"{', '.join(limited)}: scored on the first {counted(first, 'example')} of each language only": limited,
         f"targets trained on something else than usual: {moved}": moved,
         "Belebele's passages are SIB-200's sentences too, which were trained on": belebele,
         "only some of the languages were asked for": split_names(experiment.languages),

@@ -20,7 +20,7 @@ def squad(*more, context="Ann came.", **changes):
 
 
 BAD = {
-    "column count": (XNLI, "a\tb\tneutral\n\nc\td\n", 3, "3 columns were expected"),
+    "column count": (XNLI, "a\tb\tneutral\n\nc\td\n", 3, "3 columns expected, 2 found"),
     "bad label": (XNLI, "a\tb\tneutral\nc\td\tmaybe\n", 2, "label is 'maybe'"),
     "bad tag": (PANX, "a\tO\n\nb\tB-CITY\n", 3, "'B-CITY' of 'b'"),
     "a word without its tag": (PANX, "a\tO\nb\n", 2, "a word and its tag"),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from stilts_jax.progress import counted
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, describe, parse_json, read_bytes
 
 Line = tuple[int, str]  # its number and its text
@@ -55,7 +56,7 @@ def _name_columns(path: Path, problems: Problems, records: Records, names: Seque
         if len(values) == len(names):
             yield Row(line, number, dict(zip(names, values)))
         else:
-            problems.add(f"{path}:{line}", f"{len(names)} columns were expected, {len(values)} are there")
+            problems.add(f"{path}:{line}", f"{counted(len(names), 'column')} expected, {len(values)} found")
 
 
 def _unquote(value: str) -> str:
@@ -190,7 +191,7 @@ def read_conllu(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     for number, sentence in enumerate(_sentences(read_lines(path, problems), "", comments=True)):
         rows = [(line, text.split("\t")) for line, text in sentence]
         if bad := [(line, len(columns)) for line, columns in rows if len(columns) != 10]:
-            problems.add(f"{path}:{bad[0][0]}", f"10 columns were expected, {bad[0][1]} are there")
+            problems.add(f"{path}:{bad[0][0]}", f"10 columns expected, {bad[0][1]} found")
             continue
         try:
             words, tags = _fuse([columns for _, columns in rows], precedence)
