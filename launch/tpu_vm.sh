@@ -10,6 +10,7 @@ set -euo pipefail
 
 dry=false
 if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
+if [[ "${1:-} ${2:-}" == "--delete --dry_run" ]]; then dry=true; fi
 missing=""
 for name in NAME ZONE TYPE; do
   if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
@@ -17,6 +18,8 @@ done
 if (($# == 0)); then missing="No stilts command is given."; fi
 if [[ ! "${TRIES:-100}" =~ ^[1-9][0-9]*$ ]]; then missing+="TRIES must be a number from 1, and not '$TRIES'."; fi
 if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,8s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
+"$dry" || command -v gcloud >/dev/null ||
+  { echo "gcloud is not found: install the Google Cloud CLI, or see the commands with --dry_run." >&2; exit 2; }
 # Ctrl-C is meant: what gcloud makes of it would be taken for a lost connection.
 trap 'echo "stopped; the slice is still held: $0 --delete gives it back" >&2; exit 130' INT
 queue=(gcloud compute tpus queued-resources)
@@ -33,7 +36,6 @@ run() {
 release() { run "${queue[@]}" delete "$NAME" --zone="$ZONE" --force --quiet; }
 state() { "${queue[@]}" describe "$NAME" --zone="$ZONE" --format='value(state.state)' 2>/dev/null || echo NONE; }
 
-if [[ "$1 ${2:-}" == "--delete --dry_run" ]]; then dry=true; fi
 if [[ "$1" == --delete ]]; then release; exit; fi
 commit="$(git -C "$here" rev-parse HEAD)" || "$dry" || { echo "The hosts get a commit: clone with git." >&2; exit 2; }
 
@@ -72,6 +74,6 @@ for word in "$@"; do # --workdir=gs://B/work or --workdir gs://B/work
   folder="${word#--workdir=}" before="${last:-}" last="$word"
   [[ "$folder" == gs://* && ("$word" != "$folder" || "$before" == --workdir) ]] || continue
   run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${folder@Q}" || true
-  run gcloud storage rsync --recursive "$folder/report" "${OUT:-results}" || true
+  run gcloud storage rsync --recursive "${folder%/}/report" "${OUT:-results}" || true
 done
 exit "$code"

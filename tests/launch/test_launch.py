@@ -26,7 +26,7 @@ def call(tmp_path: Path):
             (programs / name).write_text(f'#!/usr/bin/env bash\necho {name} "$@" >> {calls}\n{body}\n')
             (programs / name).chmod(0o755)
         done = subprocess.run(
-            ["bash", str(LAUNCH / script), *arguments],
+            [shutil.which("bash"), str(LAUNCH / script), *arguments],
             env={"PATH": f"{programs}:{os.environ['PATH']}", "TMPDIR": str(tmp_path), **environment},
             capture_output=True,
             text=True,
@@ -65,7 +65,7 @@ TPU_LINES = [
         ("grid.sh", "--dry_run all/3 -x", {}, GRID_LINES),
         ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
         ("tpu_vm.sh", "--dry_run grid --workdir gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
-        ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w", TPU, TPU_LINES[-2:]),
+        ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w/", TPU, TPU_LINES[-2:]),
         ("tpu_vm.sh", "--delete --dry_run", TPU, ["queued-resources delete run"]),
     ],
 )
@@ -81,6 +81,7 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
     [
         ("tpu_vm.sh", "grid", {"NAME": "run", "ZONE": "z"}, "TYPE"),
         ("tpu_vm.sh", "--delete", {"ZONE": "z"}, "NAME"),
+        ("tpu_vm.sh", "grid", TPU | {"PATH": "/nowhere"}, "gcloud"),
         *((name, "--dry_run", TPU, "command") for name in LOOPS),
         *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4", "--config=xstilts")),
         *((name, "train", TPU | {"TRIES": "0"}, "TRIES") for name in LOOPS),
@@ -188,6 +189,5 @@ def test_the_managed_job_is_whole():
     text = (LAUNCH / "skypilot.yaml").read_text()
     job = yaml.safe_load(text)
     assert len(text.splitlines()) < 70 and job["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
-    for part in ("setup", "run"):
-        done = subprocess.run(["bash", "-nu"], input=job[part], text=True, capture_output=True)
-        assert done.returncode == 0, done.stderr
+    done = subprocess.run(["bash", "-nu"], input=job["setup"] + job["run"], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
