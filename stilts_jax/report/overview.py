@@ -28,9 +28,15 @@ _LITTLE = 0.1  # of the largest training set for a group of targets: below it a 
 _NO_DEV = "no dev set in the source language: choosing would need target-language data"
 
 
-def opening(grid: Grid, comparisons: Comparisons) -> tuple[list[str], list[Table], str]:
-    """The headline, the tables below it, and both as text for a terminal."""
+def opening(
+    grid: Grid, comparisons: Comparisons, broken: Mapping[str, str]
+) -> tuple[list[str], list[Table], str]:
+    """The headline with what is ``broken``, the tables below it, and both as text for a terminal."""
     found, makers = _headline(grid, comparisons), [_main_table] * bool(grid.tasks)
+    for path, reason in [*broken.items()][:1]:  # a cell that lost its file says no more than "not run"
+        others = f" and {len(broken) - 1} more (“Phases without a result”)" if len(broken) > 1 else ""
+        again = "The same `stilts grid`, typed again, runs what is damaged or unfinished."
+        found.append(f"In no number here: {path} ({reason.rstrip('.')}){others}. {again}")
     makers += [_averages] * (len(grid.scored) > 1)
     tables = [make(grid, comparisons) for make in makers]
     shown = [textwrap.fill(text.replace(" %", "\xa0%"), 100).replace("\xa0", " ") + "\n" for text in found]

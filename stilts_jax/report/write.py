@@ -57,7 +57,7 @@ def write_report(
     grid, figures = Grid(runs, benchmark, own.names if own else {}), Figures()
     codes = [code for task in grid.tasks for code in grid.codes(task)]
     typology, comparisons = own or find_typology(codes, grid.source_languages[0]), Comparisons(grid)
-    found, tables, summary = overview.opening(grid, comparisons)
+    found, tables, summary = overview.opening(grid, comparisons, broken)
     sections = [
         overview.main_section(grid, comparisons, tables, figures) if tables else None,
         overview.best_section(grid, comparisons),
@@ -102,8 +102,9 @@ def _page(title: str, lead: list[str], sections: list[Block]) -> str:
 
 def summary_text(workdir: Path) -> str:
     """Returns what was found, the main table and the averages as Markdown that reads well on a terminal."""
-    grid = Grid(read_results(workdir)[0])
-    return overview.opening(grid, Comparisons(grid))[2]
+    runs, broken = read_results(workdir)
+    grid = Grid(runs)
+    return overview.opening(grid, Comparisons(grid), broken)[2]
 
 
 def _own_distances(workdir: Path, path: Path | None) -> Typology | None:

@@ -171,12 +171,12 @@ def test_broken_files_cost_no_others_and_are_named(tmp_path, place):
     for name in names:
         inside = inside[name]
     inside[last] = 3
-    junk = write_record(tmp_path, record)
-    runs, broken = read_results(tmp_path)
-    assert len(runs) == 1
-    expected = ["cut", "list", "no", "old", "running", junk.parent.name]
-    assert sorted(path.split("/")[0] for path in broken) == sorted(expected)
-    assert f"{junk.parent.name}/result.json" in write_report(tmp_path).html.read_text("utf-8")
+    expected = {"cut", "list", "no", "old", "running", write_record(tmp_path, record).parent.name}
+    (_,), broken = read_results(tmp_path)
+    assert {path.split("/")[0] for path in broken} == expected
+    html, *_, summary = write_report(tmp_path)
+    assert all(f"{path}<" in html.read_text("utf-8") for path in broken)
+    assert "In no number here: cut/result.json (result.json is damaged" in " ".join(summary.split())
 
 
 def test_of_two_settings_of_one_phase_the_last_counts(tmp_path):
