@@ -15,7 +15,7 @@ missing=""
 for name in NAME ZONE TYPE; do
   if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
 done
-if [[ $# == 0 || " $* " =~ " --help " ]]; then missing="No stilts command to run is given."; fi
+if [[ $# == 0 || " $* " =~ " "(-h|--help)" " ]]; then missing="No stilts command to run is given."; fi
 if [[ ! "${TRIES:-100}" =~ ^[1-9][0-9]*$ ]]; then missing+="TRIES must be a number from 1, and not '$TRIES'."; fi
 if [[ -n "$missing" ]]; then echo "$missing" >&2; sed -n '4,8s/^# \{0,1\}//p' "$0" >&2; exit 2; fi
 "$dry" || command -v gcloud >/dev/null ||

@@ -33,8 +33,9 @@ def opening(
 ) -> tuple[list[str], list[Table], str]:
     """The headline with what is ``broken``, the tables below it, and both as text for a terminal."""
     found, makers = _headline(grid, comparisons), [_main_table] * bool(grid.tasks)
-    for path, reason in [*broken.items()][:1]:  # a cell that lost its file says no more than "not run"
-        others = f" and {len(broken) - 1} more (“Phases without a result”)" if len(broken) > 1 else ""
+    if broken:  # a cell that lost its file says no more than "not run"
+        path, reason = next(iter(broken.items()))
+        others = f" and {len(broken) - 1} more (the page's “Phases without a result”)" * (len(broken) > 1)
         again = "The same `stilts grid`, typed again, runs what is damaged or unfinished."
         found.append(f"In no number here: {path} ({reason.rstrip('.')}){others}. {again}")
     makers += [_averages] * (len(grid.scored) > 1)
