@@ -24,6 +24,7 @@ LAYER = Range(0, 1000)
 AXIS = Range(-1, 2**20)
 SHARE = Range(0.0, 1.0)
 WARMUP = Range(0.0, 2**31 - 1)
+HEAD_RATE = Range(0.01, 100.0)
 
 Preset = Literal["paper", "xtreme"]
 SourceKind = Literal["files", "hub", "tfds"]
@@ -102,8 +103,6 @@ class OptimizerSettings(Checked):
     clip_norm: Annotated[float, Range(0.0, 1e6)] = 1.0  # limit of the norm of all gradients together; 0: none
     epsilon: Annotated[float, Range(1e-30, 1.0)] = 1e-8
     layer_decay: Annotated[float, Range(0.01, 1.0)] = 1.0  # learning rate over that of the layer above
-    # Learning rate of a head, whose parameters are new, over that of the encoder.
-    head_rate: Annotated[float, Range(0.01, 100.0)] = 1.0
     freeze_embeddings: bool = False  # all embeddings (and their norm) stay as they are, and have no moments
     freeze_layers: Annotated[int, COUNT] = 0  # lowest layers that stay as they are
     # Of the first moment; "bfloat16" halves its memory. The second one always has float32: its decay of 0.999 would
@@ -123,9 +122,10 @@ class TrainSettings(OptimizerSettings):
     weight_decay: Annotated[float | None, SHARE] = None
     # Below 1 rare labels are drawn more often (classify): a label in proportion to its rows to this power.
     label_alpha: Annotated[float | None, SHARE] = None
-    # Exceptions of these seven by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4", with its controls and
+    head_rate: Annotated[float | None, HEAD_RATE] = None  # of a head's rate, as it is new, over the encoder's
+    # Exceptions of these eight by task, as in "xnli.epochs=1,easy_vqa.learning_rate=4e-4", with its controls and
     # translations. A target's count for all that it trains on (xcopa.epochs, not siqa.epochs). (Of several tasks in a
-    # row the first one's rate, warm-up and decay count.)
+    # row the first one's rates, warm-up and decay count.)
     by_task: str = ""
     max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
     accumulation: Annotated[int, Range(0, 2**16)] = 0  # microbatches of a step; 0: by device and kind of task

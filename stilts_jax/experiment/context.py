@@ -152,14 +152,16 @@ class Context:
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
         settings, data, parent = self.settings, self.data(phase), phase.parent
-        trained, tasks = [part.task for part in data.train], {}
+        trained, tasks, head_rates = [part.task for part in data.train], {}, list[float]()
         for part, task in zip(data.train, trained):
             read, selection = self._fingerprints(part, "train/"), dict[str, str]()
             for dev in data.selection[task.name]:
                 selection |= self._fingerprints(dev, f"{dev.task.name}/{dev.task.metric}/")
+            chosen = asdict(hyperparameters_of(task, settings, phase))
+            head_rates.append(chosen.pop("head_rate"))
             tasks[task.name] = {
                 "version": task.version,
-                "hyperparameters": asdict(hyperparameters_of(task, settings, phase)),
+                "hyperparameters": chosen,
                 "data": read,
                 "selection": selection,
             }
@@ -176,7 +178,10 @@ class Context:
             "carry_head": phase.carry_head,
             "tasks": tasks,
             "seed": phase.seed,
-            "train": {k: value for k, value in asdict(settings.train).items() if k not in _NOT_IN_KEY},
+            "train": {
+                **{name: value for name, value in asdict(settings.train).items() if name not in _NOT_IN_KEY},
+                "head_rate": [*head_rates, 1.0][0],  # no task's own once, and keys stay what they were
+            },
             # What was added later is here where it is set.
             "mixture": {k: v for k, v in asdict(settings.mixture).items() if v is not None} if mixed else {},
             # The first one's rate and warm-up are the run's, and rows are drawn by place.

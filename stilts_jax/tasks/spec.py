@@ -213,6 +213,7 @@ class Hyperparameters:
     max_query_length: int = 64  # subwords kept of a question (span), or of the first text of a pair (embed)
     stride: int = 128  # subwords by which one window of a long context moves to the next (span)
     label_alpha: float = 1.0  # a label is drawn as often as its rows to this power (classify)
+    head_rate: float = 1.0  # learning rate of the head, whose parameters are new, over that of the encoder
 
 
 # What XTREME's own scripts have in common.

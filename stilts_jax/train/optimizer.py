@@ -13,7 +13,7 @@ import optax
 
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.layers import wide_dtype
-from stilts_jax.settings import SHARE, WARMUP, OptimizerSettings
+from stilts_jax.settings import HEAD_RATE, SHARE, WARMUP, OptimizerSettings
 from stilts_jax.sharding import map_with_path
 
 Params = Any  # nested dicts of arrays
@@ -33,6 +33,8 @@ class OptimizerConfig(OptimizerSettings):
     total_steps: int  # where the schedule ends
     warmup: Annotated[float, WARMUP] = 0.1  # a share of all steps if below 1, else a number of steps
     weight_decay: Annotated[float, SHARE] = 0.01
+    # Learning rate of the heads, whose parameters are new, over that of the encoder.
+    head_rate: Annotated[float, HEAD_RATE] = 1.0
     beta1: float = 0.9
     beta2: float = 0.999
 

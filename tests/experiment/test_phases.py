@@ -8,6 +8,7 @@ import pytest
 
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import ConfigError
+from stilts_jax.experiment.models import optimizer_config
 from stilts_jax.experiment.phases import hyperparameters_of, list_phases, select_part, unread_exceptions
 from stilts_jax.experiment.results import describe_phase, make_seen_notes
 from stilts_jax.tasks import get_task
@@ -152,13 +153,14 @@ def test_hyperparameters_by_task(own):
     """What is set for one task holds for its controls and translations, and before what is set for all."""
     names, given = ("easy_vqa", "easy_vqa:blind", "mnli@de", "own:A", "xnli"), {"train.epochs": "4"}
     given |= {"experiment.intermediates": "+".join(names[:4]), "experiment.targets": names[4]}
-    blind = "easy_vqa:blind.epochs=3,easy_vqa.blind.learning_rate=3e-4"
-    given["train.by_task"] = f"easy_vqa.learning_rate=4e-4,{blind},mnli.epochs=1,own:A.epochs=2"
+    more = "easy_vqa:blind.epochs=3,easy_vqa.blind.learning_rate=3e-4,mnli.head_rate=9"
+    given["train.by_task"] = f"easy_vqa.learning_rate=4e-4,{more},mnli.epochs=1,own:A.epochs=2"
     settings = to_settings(load_config("xstilts", given | {"data.sources": "own:A=files,mnli@de=hub"}))
     list_phases(settings)
     found = [hyperparameters_of(get_task(name), settings) for name in names]
-    assert [one.epochs for one in found] == [4, 3, 1, 2, 4]
-    assert [one.learning_rate for one in found] == [4e-4, 3e-4, 1e-5, 1e-5, 1e-5]
+    chosen = [(one.epochs, one.learning_rate) for one in found]
+    assert chosen == [(4, 4e-4), (3, 3e-4), (1, 1e-5), (2, 1e-5), (4, 1e-5)]
+    assert [optimizer_config(settings, one, 5).head_rate for one in found] == [1, 1, 9, 1, 1]
 
 
 @pytest.mark.parametrize(
