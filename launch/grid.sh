@@ -12,8 +12,9 @@ if [[ "${1:-}" == --dry_run ]]; then dry=(--dry_run); shift; fi
 part="${1:-}"
 all=1 # as a number it is the first part
 if [[ ! "$part" =~ ^(all|[1-9][0-9]*)/[1-9][0-9]*$ ]] || ((${part%/*} > ${part#*/})); then
-  echo "The first argument must be the part of the grid, such as 2/4 or all/8, and not '$part'." >&2
-  sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+  usage="$(sed -n '2,7s/^# \{0,1\}//p' "$0")"
+  if [[ "$part" == -h || "$part" == --help ]]; then echo "$usage"; exit; fi
+  printf '%s\n' "The first argument must be the part of the grid, such as 2/4 or all/8, and not '$part'." "$usage" >&2
   exit 2
 fi
 shift

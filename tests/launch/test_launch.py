@@ -62,7 +62,7 @@ TPU_LINES = [
     ("script", "arguments", "environment", "lines"),
     [
         ("local_gpu.sh", "--dry_run train", {"GPUS": "1"}, ["CUDA_VISIBLE_DEVICES=1 stilts train"]),
-        ("grid.sh", "--dry_run all/3 -x", {}, GRID_LINES),
+        *(("grid.sh", *one) for one in (("--help", {}, ["all/8 "]), ("--dry_run all/3 -x", {}, GRID_LINES))),
         ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
         ("tpu_vm.sh", "--dry_run grid --workdir gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
         ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w/", TPU, TPU_LINES[-2:]),
