@@ -13,7 +13,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stilts_jax.commands.options import Add, open_context, read_settings
+from stilts_jax.commands.options import Add, joined_names, open_context, read_settings
 from stilts_jax.files import local_path
 from stilts_jax.progress import SILENT, counted
 
@@ -51,7 +51,7 @@ def evaluate(
 
 def add_arguments(add: Add) -> None:
     add("model", metavar="MODEL")
-    add("--task", "may be given several times", action="append", required=True, metavar="TASK")
+    add("--task", "joined by +", type=joined_names, action="extend", required=True, metavar="TASK+TASK")
     add("--data_root", required=True)
     add("--out", required=True)
     add("--head")

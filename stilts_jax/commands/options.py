@@ -1,11 +1,12 @@
 """Arguments that several commands share, and what they make."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stilts_jax.checked import split_names
 from stilts_jax.errors import ConfigError, show_tracebacks
 from stilts_jax.files import local_path, make_folder, open_path
 from stilts_jax.progress import Progress
@@ -24,6 +25,12 @@ def _load(spec: str) -> Any:
     from stilts_jax.config import load_config
 
     return load_config(spec)
+
+
+def joined_names(text: str) -> tuple[str, ...]:
+    if not (names := split_names(text)):
+        raise ArgumentTypeError("no task is named")
+    return names
 
 
 _CONFIG = "a file of configs/ (its name is enough) with its arguments; --config.x.y=z overrides an option"

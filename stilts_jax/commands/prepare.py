@@ -8,12 +8,12 @@ that no hub or TFDS data set has are looked for as released files, which are not
 from argparse import Namespace
 
 from stilts_jax.checked import split_names
-from stilts_jax.commands.options import Add, check_data_root
+from stilts_jax.commands.options import Add, check_data_root, joined_names
 from stilts_jax.files import make_folder
 
 
 def add_arguments(add: Add) -> None:
-    add("names", "only these tasks; all by default", nargs="*", metavar="TASK")
+    add("names", "only these tasks; all by default", type=joined_names, nargs="*", metavar="TASK")
     add("--data_root", required=True)
     fetched = "fetch from the Hugging Face hub or from TFDS; files are only checked"
     add("--source", fetched, choices=("files", "hub", "tfds"), default="files")
@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> int:
     from stilts_jax.tasks.sources.read import DataSource
 
     progress, download = arguments.progress, not arguments.no_download
-    tasks = [get_task(name) for name in arguments.names or list_tasks()]
+    tasks = [get_task(name) for name in sum(arguments.names, ()) or list_tasks()]
     if download and arguments.source != "files":
         make_folder(arguments.data_root, "--data_root")
     else:  # nothing is put there: a folder that is missing is mistyped

@@ -8,7 +8,7 @@ there; the averages of the benchmark need all of them.
 from argparse import Namespace
 from typing import Any
 
-from stilts_jax.commands.options import Add
+from stilts_jax.commands.options import Add, joined_names
 from stilts_jax.errors import ConfigError
 from stilts_jax.files import local_path
 from stilts_jax.progress import counted
@@ -16,8 +16,8 @@ from stilts_jax.progress import counted
 
 def add_arguments(add: Add) -> None:
     add("--benchmark", default=None)
-    told = "score this task instead of a benchmark; may be given several times; also my.module:TASK"
-    add("--task", told, action="append", metavar="TASK")
+    told = "score these, joined by +, instead of a benchmark; also my.module:TASK"
+    add("--task", told, type=joined_names, action="extend", metavar="TASK")
     add("--predictions", type=local_path, required=True)
     add("--gold", type=local_path, required=True)
     add("--out", "write all scores, language by language, as JSON too")

@@ -10,11 +10,11 @@ will read them: the quickest check of your own data.
 from argparse import Namespace
 from pathlib import Path
 
-from stilts_jax.commands.options import Add, check_data_root
+from stilts_jax.commands.options import Add, check_data_root, joined_names
 
 
 def add_arguments(add: Add) -> None:
-    add("names", "these only; also my.module:TASK and mnli@de", nargs="*", metavar="TASK")
+    add("names", "these only; also my.module:TASK and mnli@de", type=joined_names, nargs="*", metavar="TASK")
     add("--data_root", "the folder that holds the data; ./data by default")
     add("--encoder", "show the pieces of this encoder's vocabulary too", metavar="FOLDER")
     add("--source", choices=("files", "hub", "tfds"), default="files")
@@ -25,7 +25,7 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.tasks.sources.inventory import format_examples, format_inventory, format_paths
     from stilts_jax.tasks.sources.read import DataSource
 
-    tasks = [get_task(name) for name in arguments.names or list_tasks()]
+    tasks = [get_task(name) for name in sum(arguments.names, ()) or list_tasks()]
     if arguments.data_root:
         check_data_root(arguments.data_root)
     source = DataSource(root=arguments.data_root or Path("data"), kind=arguments.source)

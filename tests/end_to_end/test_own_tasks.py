@@ -137,6 +137,6 @@ def test_eval_score_and_export_find_an_own_task(grid, name):
 
 
 def test_tasks_lists_the_paths_of_an_own_task(folder):
-    printed = stilts("tasks", "my_tasks:PARTS", "my_tasks:REVIEWS@de", "--data_root=data")
+    printed = stilts("tasks", "my_tasks:PARTS+my_tasks:REVIEWS@de", "--data_root=data")
     assert "parts/test-{language}.jsonl" in printed and "reviews/dev.csv" in printed
     assert "train not found; looked for reviews/train-{language}.csv (de)" in printed

@@ -135,7 +135,7 @@ def test_other_things_that_lie_in_the_folder(tmp_path):
     """What ``save_to_disk`` writes, parquet of other tools, and a file that broke off."""
     folder = tmp_path / "hub/facebook/xnli/de"
     read = partial(read_examples, get_task("xnli"), "test", "de", DataSource(tmp_path, kind="hub"))
-    with pytest.raises(DataError, match="stilts prepare xnli --source=hub"):
+    with pytest.raises(DataError, match="stilts prepare xnli --source=hub --data_root=/"):
         read()
     row = {"premise": "a", "hypothesis": "b"}
     data = datasets.Dataset.from_list([{**row, "label": 2}], features=parse_features(NLI))

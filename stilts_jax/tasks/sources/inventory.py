@@ -125,10 +125,8 @@ def format_paths(task: Task, source: DataSource) -> str:
             codes = [_spell(language, task.sources)[1] for language in absent]
             lines.append(_list_languages(f"{split} not found; looked for {patterns}", codes))
     offers = dict.fromkeys(f"{one.kind}: {one.name}" for one in task.sources if one.kind != "files")
-    if offers:
-        kinds = dict.fromkeys(offer.partition(":")[0] for offer in offers)
-        command = f"stilts prepare {task.reference} --source={' or --source='.join(kinds)}"
-        lines.append(f"  `{command}` fetches it from {', '.join(offers)}")
+    if commands := read.fetching(task, [one.kind for one in task.sources], source):
+        lines.append(f"  fetched from {', '.join(offers)}, by {commands}")
     if task.train_on:
         lines.append(f"  trained on {', then '.join(task.train_on)}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -133,15 +134,22 @@ def selection_language(task: Task, source: DataSource) -> str:
     return "en" if "@" in task.name and task.source_language not in found else task.source_language
 
 
+def fetching(task: Task, kinds: Iterable[str], source: DataSource) -> str:
+    """Returns the commands that fetch a task, as they are typed; "" if there is none."""
+    root = shlex.quote(f"--data_root={source.root}")
+    offers = (kind for kind in dict.fromkeys(kinds) if kind != "files")
+    return " or ".join(f"`stilts prepare {task.reference} --source={kind} {root}`" for kind in offers)
+
+
 def _missing(task: Task, split: str, language: str, source: DataSource, part: str) -> DataError:
     kind = source.kind_of(task, split)
     sources = sources_of(task, split, source).get(part, [])
     there = set().union(*(_languages(one, split, source.root) for one in sources)) - {language}
     paths = (files.list_paths(one, split, language) for one in sources)
     tried = ", ".join(path for one in paths for role in one if role != "gold" for path in one[role])
-    offers = " or ".join(f"--source={other}" for other in source_kinds(task, split) if other != "files")
+    offers = fetching(task, source_kinds(task, split), source)
     fixes = ["copy the released files there"] if kind == "files" else []
-    fixes += [f"fetch it: stilts prepare {task.reference} {offers} --data_root=..."] if offers else []
+    fixes += [f"fetch it: {offers}"] if offers else []
     what = f"no {split} data of {task.name} in language {language!r}" + (f": part {part}" if part else "")
     where = f"{source.root}: looked for {tried}" if tried else f"{task.name} has no {split} from {kind}"
     fix = f"take a language that is there: {' '.join(sorted(there))}" if there else ", or ".join(fixes)
