@@ -54,6 +54,8 @@ def get_config(argument: str = "") -> ConfigDict:
     c.train.layer_decay = 0.35
     c.train.epochs = 1.0 if full else 1.5
     c.train.by_task = "xcopa.epochs=2"  # SIQA, then COPA: in one epoch some seeds do not leave chance
+    if full:  # at the others' rate MNLI learns English by leaving the languages that XCOPA is read in
+        c.train.by_task += ",mnli.learning_rate=3e-4,mnli.head_rate=10"
     c.train.eval_every = 200
     c.train.eval_examples = 200
     c.mixture.mlm_max_length = 64
