@@ -180,7 +180,8 @@ class Context:
             "seed": phase.seed,
             "train": {
                 **{name: value for name, value in asdict(settings.train).items() if name not in _NOT_IN_KEY},
-                "head_rate": [*head_rates, 1.0][0],  # no task's own once, and keys stay what they were
+                # The first task's is the run's. It stands here, where it was before tasks had it: keys stay the same.
+                "head_rate": [*head_rates, settings.train.head_rate or 1.0][0],
             },
             # What was added later is here where it is set.
             "mixture": {k: v for k, v in asdict(settings.mixture).items() if v is not None} if mixed else {},

@@ -60,7 +60,7 @@ DEFINING = {
     **{"train.learning_rate": "3e-5", "train.window": "1", "train.max_steps": "10", "data.limit": "5"},
     **{"train.phase_vocabulary": "false", "compute.dtype": "float32", "model.head_form": "jiant"},
     **{"experiment.first_seed": "7", "experiment.source_language": "de", "model.attention_dropout": "0"},
-    **{"model.hidden_dropout": "0", "train.by_task": "panx.head_rate=3"},
+    **{"model.hidden_dropout": "0", "train.by_task": "panx.head_rate=3", "train.epochs": "7"},
 }
 COMPUTING = {
     **{"train.accumulation": "2", "train.checkpoint_every": "7", "train.log_every": "7", "mesh.fsdp": "4"},
