@@ -105,10 +105,14 @@ def _list_options(config: ConfigDict) -> list[str]:
     return [name for name in config if not groups.get(name)] + grouped
 
 
+def options_named(last: str) -> list[str]:
+    """Returns the dotted names of options that end with ``last``."""
+    return [name for name in _list_options(base_config()) if name.rpartition(".")[2] == last]
+
+
 def _unknown(option: str, known: list[str], where: str) -> ConfigError:
     """Returns that there is no such option, with those that may be meant."""
-    last = option.rpartition(".")[2]
-    same = [name for name in known if name.rpartition(".")[2] == last]
+    same = options_named(option.rpartition(".")[2])
     fix = f"did you mean {' or '.join(map(repr, same))}?" if same else nearest(option, known)
     fix = "stilts_jax/settings.py lists all options" if fix.startswith("known") else fix
     return ConfigError(f"There is no option {option!r}.", where=where, fix=fix)

@@ -99,8 +99,12 @@ def _run(argv: list[str]) -> int:
         if value == "--":  # argparse would take it for no value at all
             raise ConfigError("'--' is no value.", where=option, fix=f"write {option}=VALUE")
         if option.startswith("--") and option not in known[plain[0]]:
+            from stilts_jax.config import options_named  # it loads much
+
             others = [f"stilts {name}" for name in known if option in known[name]]
             fix = f"it is an option of {' and '.join(others)}" if others else nearest(option, known[plain[0]])
+            if "--config" in known[plain[0]] and (meant := options_named(option[2:])):
+                fix = f"did you mean {' or '.join(f'--config.{name}' for name in meant)}?"
             raise ConfigError(f"There is no option {option!r}.", where=f"stilts {plain[0]}", fix=fix)
     arguments = parser.parse_args(plain)
     if "command" not in arguments:

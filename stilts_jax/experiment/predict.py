@@ -80,7 +80,8 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
     ending = out.suffix.lower()
     writable = ending not in _OTHER_FORMS and (kind == "embed") == (ending == ".npy")
     if not writable or path.suffix.lower() not in _SUFFIXES:
-        what = f"A model of the kind {kind} can't make {out.name} of {path.name}."
+        makes = "vectors, as it has no head" if kind == "embed" else f"predictions of the kind {kind}"
+        what = f"The model makes {makes}: {out.name} can't be made of {path.name}."
         fix = f"read from {', '.join(_SUFFIXES)}; write vectors to .npy, all else to .tsv"
         raise ConfigError(what, where="--input, --out", fix=fix)
     columns = dict[str, None]()

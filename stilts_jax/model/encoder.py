@@ -181,7 +181,7 @@ def encode(
     if not 0 <= depth <= config.num_layers:
         what = f"Layer {depth} of an encoder of {config.num_layers} layers."
         fix = "take one of these, or 0 for the embeddings"
-        raise ConfigError(what, where="num_layers, or layer of a head", fix=fix)
+        raise ConfigError(what, where="num_layers, --layer, or layer of a head", fix=fix)
     with layers.product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids, places = _number_places(config, ids, segments, positions, visual_mask)

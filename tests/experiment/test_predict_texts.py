@@ -93,7 +93,7 @@ BAD = {
     "one name twice": ("tag", "words\tid\tid\n", "x.tsv", "y.tsv", ("two columns", "x.tsv:1")),
     "a choice left out": ("choice", "prompt\tchoice2\na\tb\n", "x.TSV", "y.tsv", ("'choice1'", "x.TSV:2")),
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
-    "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("embed", ".npy")),
+    "vectors into a table": ("embed", "text\na\n", "x.tsv", "y.tsv", ("has no head", ".npy")),
     "a table that is none": ("tag", "words\na\n", "x.tsv", "y.CSV", ("all else to .tsv",)),
     "a file of another kind": ("tag", "words\na\n", "x.txt", "y.tsv", (".tsv, .csv, .jsonl",)),
     "a column too many": ("tag", "words\tprediction\na\tO\n", "x.tsv", "y.tsv", ("column prediction",)),
