@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruption.catch_signals(signal.default_int_handler if argv is not None else signal.SIG_DFL):
             try:
-                return _run(list(sys.argv[1:] if argv is None else argv))
+                code = _run(list(sys.argv[1:] if argv is None else argv))
+                print(end="", flush=True)  # what goes wrong with it is said here, not by Python as it ends
+                return code
             finally:
                 if not isinstance(sys.exception(), RunAgain):  # which says what was saved
                     interruption.check()  # a library may have ignored a signal, or made an error of its own of it
@@ -59,7 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("stilts: aborted; run the same command again to go on", file=sys.stderr)
         return errors.EXIT_INTERRUPTED
     except BrokenPipeError:  # `stilts tasks | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return errors.EXIT_ERROR
     except Exception as error:
         print(f"stilts: {describe(error)}", file=sys.stderr)
@@ -67,6 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return explained.exit_code if explained else errors.EXIT_ERROR
     finally:
         show_tracebacks(False)  # of this command only, whoever called it
+        try:
+            print(end="", flush=True)
+        except OSError:  # nobody reads it, or its disk is full: Python would try once more, and end with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(argv: list[str]) -> int:

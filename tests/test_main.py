@@ -29,8 +29,7 @@ def test_a_signal_outside_of_training_ends_with_its_code(monkeypatch, capsys, nu
 
     monkeypatch.setattr(tasks, "run", work)
     before = signal.getsignal(number)
-    assert main(["tasks"]) == code
-    assert signal.getsignal(number) is before
+    assert (main(["tasks"]), signal.getsignal(number)) == (code, before)
     said = capsys.readouterr().err
     assert "after step 7." in said and "run the same command again" in said
 
@@ -91,10 +90,9 @@ def test_a_wrong_command_line_is_refused_in_plain_words(line, word, tmp_path, ca
 
 
 def test_a_traceback_is_shown_where_it_is_asked_for_or_the_defect_is_ours(monkeypatch, capsys):
-    assert main(["tasks", "--data_root=/no/such", "--traceback"]) == EXIT_USAGE
-    assert "Traceback" in capsys.readouterr().err
-    assert main(["tasks", "--data_root=/no/such"]) == EXIT_USAGE
-    assert "Traceback" not in capsys.readouterr().err
+    for more in (["--traceback"], []):
+        assert main(["tasks", "--data_root=/no/such", *more]) == EXIT_USAGE
+        assert ("Traceback" in capsys.readouterr().err) == bool(more)
     monkeypatch.setattr(tasks, "run", lambda arguments: {}[1])
     assert main(["tasks"]) == EXIT_ERROR
     assert {"Traceback", "defect"} <= set(capsys.readouterr().err.replace(":", " ").split())
@@ -106,3 +104,9 @@ def test_help_loads_nothing_heavy():
     code += f"print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_output_that_can_not_be_written_is_told_once():
+    command = f"PYTHONUNBUFFERED= {sys.executable} -m stilts_jax.main tasks ccg >/dev/full"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == EXIT_ERROR and "No space" in done.stderr and "ignored" not in done.stderr

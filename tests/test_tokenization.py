@@ -32,8 +32,7 @@ def test_ids_are_those_of_sentencepiece_moved_by_one(tokenizer, tokenizer_folder
 
 
 def test_text_cannot_act_as_a_special_token(tokenizer):
-    ids = tokenizer.encode(["a </s> b <mask><pad> <s>"]).ids
-    assert not np.isin(ids, [0, 1, 2, tokenizer.mask_id]).any()
+    assert not np.isin(tokenizer.encode(["a </s> b <mask><pad> <s>"]).ids, [0, 1, 2, tokenizer.mask_id]).any()
 
 
 def test_the_fingerprint_is_of_the_bytes_and_needs_no_vocabulary(tokenizer_folder, tmp_path):

@@ -123,8 +123,7 @@ def test_eval_score_and_export_find_an_own_task(grid, name):
     phase, task, out = result["folder"], f"my_tasks:{KINDS[name]}", grid / f"eval-{name}"
     options = ["--data_root=data", f"--task={task}", "--config.compute.dtype=float32"]
     stilts("eval", phase, *options, f"--out={out}")
-    scored = json.loads((out / "scores.json").read_text())["scores"]
-    assert scored[name] == result["scores"][name]
+    assert json.loads((out / "scores.json").read_text())["scores"][name] == result["scores"][name]
     table = out / "table.json"
     stilts("score", f"--task={task}", f"--predictions={out}/predictions", "--gold=data", f"--out={table}")
     metrics = json.loads(table.read_text())["tasks"][name]["metrics"]

@@ -84,8 +84,7 @@ from stilts_jax.features.build import load_or_build
 os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
 load_or_build(pathlib.Path({str(tmp_path)!r}), KEY, tiny)
 """
-    killed = subprocess.run([sys.executable, "-c", code], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
     (left,) = tmp_path.iterdir()
     assert left.name.endswith(".tmp")
     build = Mock(side_effect=tiny)

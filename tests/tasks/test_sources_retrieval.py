@@ -18,8 +18,7 @@ def test_tatoeba_asks_in_english_in_both_layouts(write, source):
     released = read_retrieval(task, "test", "sw", source)
     write("tatoeba/sw-en.en", "Moon\nSun\na moon\n")
     write("tatoeba/sw-en.sw", "\n".join(swahili) + "\n")
-    blanked = read_retrieval(task, "test", "sw", source)
-    assert blanked.gold is None
+    assert read_retrieval(task, "test", "sw", source).gold is None
     write("tatoeba/sw-en.gold", "1\n0\n2\n")
     with_gold = read_retrieval(task, "test", "sw", source)
     assert with_gold == released
