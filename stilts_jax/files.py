@@ -57,8 +57,9 @@ def local_path(name: str) -> Path:
         raise ConfigError("A path is empty.", fix="name a folder or file, or leave the option out")
     try:
         return Path(name).expanduser().absolute()
-    except RuntimeError as error:  # ~NAME of nobody
-        raise ConfigError(f"{error}", where=name, fix="write the whole path") from error
+    except RuntimeError as error:  # ~NAME of nobody, or ~ of a user without a name or HOME
+        fix = "write the whole path, or set HOME for what begins with ~/"
+        raise ConfigError(f"{error}", where=name, fix=fix) from error
 
 
 def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
@@ -96,7 +97,7 @@ def local_folder(path: str | os.PathLike) -> Path:
 
 def cache_root() -> Path:
     """Returns where this machine keeps what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stilts_jax"
+    return local_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "stilts_jax"
 
 
 def fetch_folder(name: str | os.PathLike) -> Path:
@@ -242,7 +243,7 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
         if found.pop(_DIGEST, None) == _digest(found):
             return found
         reason = "its content does not match its digest"
-    what, fix = f"{path.name} is damaged: {reason}.", "remove it; it is then made again"
+    what, fix = f"{path.name} is damaged: {reason}.", "remove it; the command that wrote it makes it again"
     raise RecordError(what, where=str(path), fix=fix)
 
 

@@ -8,7 +8,7 @@ import shutil
 import fsspec
 import pytest
 
-from stilts_jax.errors import EncoderError, RecordError
+from stilts_jax.errors import ConfigError, EncoderError, RecordError
 from stilts_jax.files import fetch_folder, read_record, replacing, replacing_folder, write_record, write_whole
 from stilts_jax.model import find_folder
 
@@ -85,4 +85,8 @@ def test_a_remote_file_of_the_same_size_with_other_content_is_fetched_again(tmp_
     assert (fetch_folder("gs://bucket/encoder") / "model.bin").read_text() == "other"
     shutil.rmtree(remote)
     with pytest.raises(EncoderError, match="no such folder"):
+        find_folder("gs://bucket/encoder")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("os.path.expanduser", str)  # as for a user without a name and without HOME
+    with pytest.raises(ConfigError, match="home"):
         find_folder("gs://bucket/encoder")

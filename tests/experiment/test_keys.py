@@ -150,8 +150,7 @@ def test_another_declaration_is_another_key_of_features_and_of_phases(change, tm
 def test_a_test_file_or_language_more_keeps_what_was_trained(tmp_path):
     (tmp_path / "train.csv").write_text("review,verdict\nFine.,good\n")
     more = replace(made(languages=("en", "de")), reported="dev", metric="accuracy_f1", title="Reviews")
-    prints = {fingerprint_of(task, "train", "en", DataSource(tmp_path)) for task in (made(), more)}
-    assert len(prints) == 1
+    assert len({fingerprint_of(task, "train", "en", DataSource(tmp_path)) for task in (made(), more)}) == 1
 
 
 VERSIONS = {"experiment.context.FEATURE_VERSION": 99, "evaluation.metrics.VERSIONS": {"chunk_f1": 99}}

@@ -64,8 +64,7 @@ def test_the_page_is_whole_and_needs_nothing_else(odd_report):
 
 def test_every_table_and_figure_is_there_each_time_in_every_form(odd_grid, odd_report, tmp_path, figures):
     names = re.findall(r'id="table-(\w+)"', odd_report.html.read_text(encoding="utf-8"))
-    expected = {"main", "averages", "best", "languages_xnli", "seeds", "published", "phases"}
-    assert expected <= set(names)
+    assert {"main", "averages", "best", "languages_xnli", "seeds", "published", "phases"} <= set(names)
     assert {path.stem for path in odd_report.tables.glob("*.csv")} == set(names)
     languages = {name for name in names if name.startswith("languages_")}
     assert {path.stem for path in odd_report.tables.glob("*.tex")} == {"main", "averages", *languages}
