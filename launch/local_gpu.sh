@@ -38,6 +38,7 @@ for ((try = 1; try <= ${TRIES:-100}; try++)); do
   done
   # 75: preempted after saving. Above 128: killed by a signal; but Ctrl-C (130) is meant.
   if ((signals > 0 || code == 130 || code != 75 && code <= 128)); then exit "$code"; fi
-  echo "stilts ended with $code; running it again ($try)" >&2
+  if ((try < ${TRIES:-100})); then next="running it again ($try)"; else next="no try is left"; fi
+  echo "stilts ended with $code; $next" >&2
 done
 exit "$code"

@@ -104,7 +104,7 @@ NEXT_CODE = 'code=$(head -n1 "$TMPDIR/codes"); sed -i 1d "$TMPDIR/codes"'
 def test_a_machine_runs_again_what_asks_for_it(codes, end, runs, call, tmp_path):
     (tmp_path / "codes").write_text(codes)
     done, calls = call("local_gpu.sh", "train", stubs={"stilts": f"{NEXT_CODE}; exit $code"}, TRIES="3")
-    assert (done.returncode, len(calls)) == (end, runs)
+    assert (done.returncode, len(calls), done.stderr.count("again")) == (end, runs, runs - 1)
 
 
 # Saves and ends as stilts does.
