@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
@@ -100,7 +102,12 @@ def _write_weights(folder: Path, tensors: list[tuple[Tensor, Any]], dtype: str, 
     options: Any = {"filename_pattern": "model{suffix}.safetensors", "max_shard_size": file_bytes}
     files = split_state_dict_into_shards_factory(parts, get_storage_size=measure, **options)
     for name, keys in files.filename_to_tensors.items():
-        save_file({key: fetch(*parts[key]) for key in keys}, folder / name, metadata={"format": "pt"})
+        try:
+            save_file({key: fetch(*parts[key]) for key in keys}, folder / name, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk stands in its text only
+            if not (number := re.search(r"\(os error (\d+)\)", str(error))):
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
     if files.is_sharded:
         index = {"metadata": files.metadata, "weight_map": files.tensor_to_filename}
         write_json(folder / "model.safetensors.index.json", index)

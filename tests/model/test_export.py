@@ -1,6 +1,7 @@
 """Folders out: bit-equal on the way back, whole or not at all."""
 
 import json
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -69,18 +70,18 @@ def test_the_tokenizer_goes_along(maker, tmp_path):
     (source / "tokenizer.json").write_text("{}")
     (source / "notes.txt").write_text("not ours")
     out = export_encoder(tmp_path / "out", config, maker.encoder(config), tokenizer_folder=source)
-    names = ["config.json", "model.safetensors", "tokenizer.json"]
-    assert sorted(path.name for path in out.iterdir()) == names
+    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
 
 
-def test_a_failure_leaves_nothing_behind(maker, tmp_path, monkeypatch):
-    def fail(*_args, **_options):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("stilts_jax.model.export.save_file", fail)
-    with pytest.raises(OSError, match="No space"):
-        export_encoder(tmp_path / "out", maker.config(), maker.encoder(maker.config()))
+def test_a_failure_leaves_nothing_behind_and_names_the_folder(maker, tmp_path):
+    params, before = maker.encoder(maker.config()), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large: '.*/out'"):
+            export_encoder(tmp_path / "out", maker.config(), params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -47,8 +47,7 @@ def test_the_shares_of_items_make_the_error_of_the_bootstrap(statistic):
             extra = generator.poisson(len(values) - len(gold))
             drawn = np.concatenate([drawn, np.tile([0, 1, 0], (extra, 1))])
         scores.append(made_up_grid.score(drawn))
-    expected = sum(float(one @ one) for one in [moved, *beside]) ** 0.5
-    assert expected == pytest.approx(np.std(scores), rel=0.06)
+    assert sum(float(one @ one) for one in [moved, *beside]) ** 0.5 == pytest.approx(np.std(scores), rel=0.06)
 
 
 def test_holm_by_hand():
