@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from stilts_jax import errors, interruption
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``stilts`` and returns its exit code, one of those in ``errors``."""
     if argv is None:  # a process of our own, not a caller's
         keep_freed_memory()
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no letter may end a command
     # Tokenizers come from transformers, which would tell at each start that it finds no PyTorch.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # What orbax says through absl's logger is either nothing to act on or raised as well.

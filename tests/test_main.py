@@ -11,7 +11,7 @@ import pytest
 
 from stilts_jax import interruption
 from stilts_jax.commands import tasks
-from stilts_jax.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_RUN_AGAIN, EXIT_USAGE
+from stilts_jax.errors import EXIT_ERROR, EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_AGAIN, EXIT_USAGE
 from stilts_jax.main import main
 
 
@@ -106,7 +106,10 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_output_that_can_not_be_written_is_told_once():
-    command = f"PYTHONUNBUFFERED= {sys.executable} -m stilts_jax.main tasks ccg >/dev/full"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
-    assert done.returncode == EXIT_ERROR and "No space" in done.stderr and "ignored" not in done.stderr
+@pytest.mark.parametrize(("out", "code"), [("/dev/full", EXIT_ERROR), ("/dev/null", EXIT_OK)])
+def test_output_that_can_not_be_written_is_told_once_and_strange_letters_are(out, code, tmp_path):
+    (tmp_path / "ü").mkdir()
+    command = f"{sys.executable} -m stilts_jax.main tasks ccg --data_root={tmp_path}/ü >{out}"
+    environment = os.environ | {"PYTHONUNBUFFERED": "", "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr.count("No space")) == (code, code) and "ignored" not in done.stderr

@@ -238,8 +238,7 @@ def test_what_is_written_is_scored_as_it_was_in_memory(tmp_path, name):
     predictions, gold, text = items_of(task)
     path = submission.write_predictions(tmp_path / "predictions", task, "en", predictions)
     read = submission.read_predictions(path, task)
-    named = task.kind == "classify"
-    assert read == ([task.labels[label] for label in predictions] if named else predictions)
+    assert read == ([task.labels[label] for label in predictions] if task.kind == "classify" else predictions)
     if text is None:
         submission.write_predictions(tmp_path / "gold", task, "en", gold)
     else:

@@ -70,7 +70,8 @@ def test_the_tokenizer_goes_along(maker, tmp_path):
     (source / "tokenizer.json").write_text("{}")
     (source / "notes.txt").write_text("not ours")
     out = export_encoder(tmp_path / "out", config, maker.encoder(config), tokenizer_folder=source)
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    names = ["config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(path.name for path in out.iterdir()) == names
     assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {0o644}
 
 
@@ -78,7 +79,7 @@ def test_a_failure_leaves_nothing_behind_and_names_the_folder(maker, tmp_path):
     params, before = maker.encoder(maker.config()), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(OSError, match="File too large: '.*/out'"):
+        with pytest.raises(OSError, match=r"File too large: '.*/out'"):
             export_encoder(tmp_path / "out", maker.config(), params)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -43,8 +43,7 @@ def test_bytes_on_a_device() -> None:
     kernels = layers * (4 * width * width + 2 * width * inner) + width * width + TINY.vocab_size * width
     # The rest, such as norms, biases and positions, lies whole on every device; `tensor` cuts four biases.
     whole = plan.num_parameters - kernels
-    cut_biases = layers * (3 * width + inner) // 2
-    assert plan.parameters == 4 * (kernels // 8 + whole - cut_biases)
+    assert plan.parameters == 4 * (kernels // 8 + whole - layers * (3 * width + inner) // 2)
     assert plan.optimizer == 2 * plan.parameters + 4 * 2  # two counters, of encoder and head
     assert plan.batch == 4 * (16 * 32 + 16 + 16) // 4
     # The step's number goes in as well.
@@ -92,8 +91,7 @@ def test_flops_by_formula_and_by_counting() -> None:
     # No other way to rematerialise reads the weights once more.
     kinds = ("none", "attention", "dots", "full")
     assert [replace(big, compute=Compute(remat=kind)).passes for kind in kinds] == [2, 2, 2, 3]
-    by_hand = 3 * 4 * 128 * 12 * (2 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 128 * 768)
-    assert formula == by_hand
+    assert formula == 3 * 4 * 128 * 12 * (2 * (4 * 768**2 + 2 * 768 * 3072) + 4 * 128 * 768)
 
 
 def test_as_many_positions_are_masked_as_in_batches() -> None:
