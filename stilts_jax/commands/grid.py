@@ -6,6 +6,7 @@ is 1 if a phase failed, 75 if SIGTERM and 130 if Ctrl-C stopped the run after sa
 """
 
 import re
+import shlex
 from argparse import ArgumentTypeError, Namespace
 
 from stilts_jax.commands.options import Add, add_experiment, open_phases, read_settings
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
         from stilts_jax.report import summary_text  # takes two seconds to import
 
         print(summary_text(arguments.workdir))
-        print(f"\nThe whole report: stilts report {arguments.workdir}")
+        print(f"\nThe whole report: {shlex.join(['stilts', 'report', str(arguments.workdir)])}")
     return code
 
 
