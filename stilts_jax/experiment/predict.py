@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -220,9 +220,10 @@ def _text_of(kind: str, row: Row) -> Any:
 
 def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
     form, made = _FORMS[kind][0], list[Any]()
-    if isinstance(texts, str):
-        fix = f"give a list of them: each is {form}"
-        raise ConfigError("One text was given where a list of texts is wanted.", where="texts", fix=fix)
+    is_table = isinstance(texts, Mapping) or hasattr(texts, "columns")  # it yields the names of its columns
+    if is_table or isinstance(texts, str):
+        what = f"{'A table' if is_table else 'One text'} was given where a list of texts is wanted."
+        raise ConfigError(what, where="texts", fix=f"give a list of them: each is {form}")
     for number, text in enumerate(texts):
         try:
             if kind == "tag":
@@ -245,7 +246,8 @@ def _make_examples(kind: str, texts: Sequence[Any]) -> list[Any]:
 
 
 def _texts(values: Any) -> tuple[str, ...]:
-    """Returns the values if all of them are texts."""
-    if isinstance(values, str) or not values or not all(isinstance(value, str) for value in values):
+    """Returns the values if all of them are texts in an order."""
+    found = () if isinstance(values, str | Mapping | Set) else tuple(values)  # once: it may be an iterator
+    if not found or not all(isinstance(value, str) for value in found):
         raise TypeError
-    return tuple(values)
+    return found

@@ -1,6 +1,5 @@
 """`predict_texts` and `stilts predict`: a user's own texts, through each kind of head."""
 
-import json
 import re
 import shutil
 from dataclasses import asdict
@@ -56,7 +55,7 @@ def test_the_command_says_what_python_says(models, tmp_path, capsys, kind):
     table.write_text("".join("\t".join(line) + "\n" for line in (names, *rows)))
     assert main(["predict", str(models[kind][0]), f"--input={table}", f"--out={out}"]) == 0
     assert "2 predictions" in capsys.readouterr().out
-    texts = [row if len(row) > 1 else row[0].split() if kind == "tag" else row[0] for row in rows]
+    texts = [row if len(row) > 1 else iter(row[0].split()) if kind == "tag" else row[0] for row in rows]
     texts = [(first, rest) for first, *rest in rows] if kind == "choice" else texts
     expected = stilts_jax.predict_texts(models[kind][0], texts)
     if kind == "embed":
@@ -127,12 +126,13 @@ def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):
-    with pytest.raises(ConfigError, match="'mnli'"):
-        stilts_jax.predict_texts(models["tag"][0], [["the", "house"]], head="mnli")
+    refused = (([["a"]], "mnli", "'mnli'"), ([{"a": 0}], None, "of words"), ({"a": 0}, None, "A table"))
+    for bad, head, said in refused:
+        with pytest.raises(ConfigError, match=said):
+            stilts_jax.predict_texts(models["tag"][0], bad, head=head)
     shutil.copytree(models["classify"][0], tmp_path / "model")
-    config = json.loads((tmp_path / "model" / "config.json").read_text())
-    del config["id2label"]
-    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace("id2label", "other"))
     named = stilts_jax.predict_texts(models["classify"][0], ["the house", ("river paper", "teacher")])
     unnamed = stilts_jax.predict_texts(tmp_path / "model", ["the house", ("river paper", "teacher")])
     assert unnamed == [f"LABEL_{LABELS.index(label)}" for label in named]
