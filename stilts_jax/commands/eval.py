@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.experiment.evaluate import evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
-    from stilts_jax.tasks import task_name
+    from stilts_jax.tasks import get_task, task_name
 
     settings, out = read_settings(arguments, lambda: own_options(arguments.model)), arguments.out
     command = arguments.command_line
@@ -81,9 +81,10 @@ def run(arguments: Namespace) -> None:
         record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
         write_json(out / "scores.json", record)
         print(scores.summary())
-    if limit := settings.evaluation.limit:  # an official file holds every sentence
-        told = f"predictions are of the first {counted(limit, 'example')} of each language (evaluation.limit)"
-        context.progress.say(f"{told}: no benchmark takes them")
+    limit, cut = settings.evaluation.limit, [one for one in arguments.task if not get_task(one).retrieval]
+    if limit and cut:  # an official file holds every sentence; pools stay whole
+        told = f"predictions of {', '.join(cut)} are of the first {counted(limit, 'example')}"
+        context.progress.say(f"{told} of each language (evaluation.limit): no benchmark takes them")
     elif incomplete := write_names(predictions, context.source, scores.predictions):
         told = f"no {predictions / 'ner'} for {', '.join(incomplete)}: rows of its test set were skipped"
         context.progress.say(f"{told}, and XTREME-UP takes whole files only")

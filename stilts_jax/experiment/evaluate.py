@@ -212,12 +212,12 @@ def _choose_head(
     task: Task, model: models.OpenModel, asked: str | None, labels: tuple[str, ...]
 ) -> dict[str, TaskHead]:
     """Returns by its name the head that was asked for, the task's own, or the only one of its kind."""
-    if not task.is_trained:  # retrieval that reads the encoder alone
-        return {}
     heads = model.heads
     if asked is not None and asked not in heads:
         fix = nearest(asked, heads) if heads else "it has no head at all: leave --head out"
         raise ConfigError(f"The model has no head {asked!r}.", where="--head", fix=fix)
+    if not task.is_trained:  # retrieval that reads the encoder alone
+        return {}
     fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
     own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)

@@ -62,7 +62,8 @@ class PhaseScores:
                 if values := self.scores[task].get(split, {}).get(metric):
                     mean = sum(values.values()) / len(values)
                     parts.append(f"{task} {split} {metric} {mean:.1f} ({counted(len(values), 'language')})")
-        return "; ".join(parts) or "trained"
+        # All gold may be blank.
+        return "; ".join(parts) or ("nothing was scored" if self.reported_split else "trained")
 
 
 def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:

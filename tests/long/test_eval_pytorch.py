@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stilts_jax.experiment.models import fit_head
+from stilts_jax.experiment.results import PhaseScores
 from stilts_jax.main import main
 from stilts_jax.model import HeadConfig, TaskHead
 from stilts_jax.tasks import get_task
@@ -157,6 +158,15 @@ def test_outputs_of_arrays_on_a_device_are_put_in_order_too():
     assert fitted.params["out"]["kernel"].tolist() == [[2, 1, 0], [5, 4, 3]]
 
 
+def test_what_is_said_at_the_end_is_so(save, evaluate):
+    code, said, _ = evaluate(save("tatoeba")[0], "tatoeba", "--config.evaluation.limit=2")
+    assert code == 0 and "the first 2" not in said  # pools stay whole
+    code, said, _ = evaluate(save("xnli", NLI)[0], "xnli+tatoeba", "--config.evaluation.limit=2")
+    assert code == 0 and "predictions of xnli are of the first 2" in said
+    blank = PhaseScores(scores={"a": {}}, reported_split={"a": "test"}, main_metric={"a": ["accuracy"]})
+    assert blank.summary() == "nothing was scored" and PhaseScores().summary() == "trained"
+
+
 NLI = get_task("xnli").labels
 OTHER_ORDER = ",".join(NLI[::-1])
 REFUSED = {
@@ -175,6 +185,7 @@ REFUSED = {
     "answers where a choice is": ("xquad", {}, "xcopa", (), ("span", "choice")),
     "no head at all": ("tatoeba", {}, "xnli", (), ("xnli", "none")),
     "a head that is not there": ("xnli", {}, "xnli", ("--head=mnli",), ("mnli", "classify")),
+    "a head that retrieval does not read": ("xnli", {}, "tatoeba", ("--head=mnli",), ("mnli", "classify")),
     "a head of another kind": ("panx", {}, "xnli", ("--head=tag",), ("tag", "classify")),
     "no score": ("tatoeba", {}, "mlm", (), ("mlm", "another task")),
     "no data": ("xnli", {}, "mlqa", (), ("mlqa", "stilts tasks mlqa")),
