@@ -36,6 +36,15 @@ def test_an_example_learns(script, name, low, high, environment):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("script", ["evaluate_encoder.py", "train_from_transformers.py"])
+def test_an_example_that_misses_an_argument_says_how_it_is_typed(script, environment):
+    command = [sys.executable, str(LAUNCH / script), "folder"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode and f"Usage: python launch/{script}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parity
 def test_a_checkpoint_of_transformers_is_trained_and_read_back_in_pytorch(
     environment, tokenizer_folder, tmp_path
