@@ -78,12 +78,13 @@ class VisionEncoder:
         if self.kind not in _KINDS:
             fix = f"take one of {', '.join(_KINDS)}"
             raise EncoderError(f"This is a {self.kind!r} model.", where=f"{path}: model_type", fix=fix)
-        described = described.get("vision_config") or described  # a tower for texts may stand beside it
+        tower = described.get("vision_config")
+        described = tower if isinstance(tower, dict) else described  # a tower for texts may stand beside it
         usual = AutoConfig.for_model("vit" if self.kind == "vit" else f"{self.kind}_vision_model").to_dict()
         values = usual | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
         is_even = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
-        if not is_even or values["num_channels"] != 3 or activation not in _ACTIVATIONS:
+        if not is_even or values["num_channels"] != 3 or str(activation) not in _ACTIVATIONS:
             what = "Pictures of three colours in whole square patches are needed, and a known activation."
             where = f"{path}: image_size, patch_size, num_channels, hidden_act"
             raise EncoderError(what, where=where, fix=f"activations: {', '.join(_ACTIVATIONS)}")

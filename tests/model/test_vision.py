@@ -54,10 +54,10 @@ def test_a_folder_that_is_no_tower_is_refused(tmp_path):
     for old, new, message in [
         ('"vit"', '"resnet"', "'resnet' model"),
         ('"patch_size": 8', '"patch_size": 7', "whole square patches"),
-        ('"gelu"', '"relu"', "known activation"),
+        ('"gelu"', '["gelu"]', "known activation"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 1', "have no place"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "are missing"),
-        ('"image_size": 32', '"image_size": 64', "has shape"),
+        ('"image_size": 32', '"image_size": 64, "vision_config": "x"', "has shape"),
     ]:
         assert old in text
         config.write_text(text.replace(old, new))

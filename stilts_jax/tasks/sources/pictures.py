@@ -56,7 +56,7 @@ class PictureFolder:
 def open_pictures(root: Path, folder: str, encoder: str = "") -> PictureFolder:
     """Opens the pictures of a folder below the data root, or what ``encoder`` made of them; a DataError if none are."""
     path = root / (f"{folder}.{encoder}" if encoder else folder)
-    zipped = path.with_name(f"{path.name}.zip")
+    zipped = path.parent / f"{path.name}.zip"
     if not encoder and not path.is_dir() and zipped.is_file():
         path = zipped
     try:
