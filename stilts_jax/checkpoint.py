@@ -87,7 +87,7 @@ class _Damaged(CheckpointError):
         super().__init__(f"The checkpoint is damaged: {reason}.", where=where, fix=fix)
 
 
-def _blame(error: Exception, reason: str, where: str) -> CheckpointError:
+def _blame(error: BaseException, reason: str, where: str) -> CheckpointError:
     """Returns that a step is damaged, or, where the cause may pass, that it can't be read now."""
     if getattr(error, "errno", None) in _BUSY or re.search(_BUSY_WORDS, str(error)):
         fix = "run the same command again; nothing was moved or removed"
@@ -228,7 +228,9 @@ class Checkpoints(AbstractContextManager):
         try:
             found = self._open().restore(step, args=ocp.args.Composite(**args))
         except Exception as error:
-            raise _blame(error, _short(error), where) from error
+            # What tensorstore found is the cause: orbax's own words of it end in a bound method.
+            found = error.__cause__ if error.__cause__ and "TensorStore" in str(error) else error
+            raise _blame(found, _short(found), where) from error
         items = {name: found[name] if name in full else tree for name, tree in wanted.items()}
         for path, digest in digest_leaves(items).items():  # the same on all hosts
             if digest != saved[path][2]:
@@ -315,9 +317,9 @@ def _checksum(payload: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
 
 
-def _short(error: Exception) -> str:
+def _short(error: BaseException) -> str:
     """Returns the line of an error that says something, without the drivers and source lines of tensorstore."""
-    noise = r'Error opening "[^"]*" driver: | \[(source locations|tensorstore_spec|domain)=.*'
+    noise = r'Error opening "[^"]*" driver: | in OCDBT [^"]*"[^"]*"| \[(source locations|tensorstore_spec|domain)=.*'
     text = re.sub(noise, "", str(error).strip().partition("\n")[0])
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 

@@ -13,8 +13,11 @@ import resource
 import shutil
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 
+from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.errors import CheckpointError
 from tests.long import damage
 from tests.long.damage import Workdir, run
 
@@ -176,3 +179,21 @@ def test_a_read_only_disk_shows_what_is_finished_and_names_what_is_not(
     assert "| Intermediate |" in text and (state == "done" or os.strerror(errno.EROFS) in text), text
     code, text = workdir.grid()
     assert (code, workdir.scores()) == (0, finished.scores()), text
+
+
+def test_a_bad_moment_of_the_storage_is_no_damage(tmp_path, monkeypatch):
+    items = {"params": jnp.ones(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, items, {})
+        checkpoints.wait()
+        read = checkpoints._manager.restore
+
+        def restore(*step, args):
+            if "record" not in args:  # as orbax tells it
+                raise Exception("See full TensorStore details") from ValueError("UNAVAILABLE: 503")
+            return read(*step, args=args)
+
+        monkeypatch.setattr(checkpoints._manager, "restore", restore)
+        with pytest.raises(CheckpointError, match=r"can't be read now: .*503"):
+            checkpoints.restore_newest(items)
+    assert (tmp_path / "2").is_dir()
