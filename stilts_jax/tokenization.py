@@ -50,7 +50,7 @@ class Tokenizer:
         # Never a class with vocab_file=...: that builds a vocabulary of five tokens in silence.
         from transformers import AutoTokenizer
 
-        fix = "name the folder of an XLM-R encoder with its tokenizer.json or sentencepiece.bpe.model"
+        fix = "copy the tokenizer's files and config.json of an XLM-R encoder there, or name its folder"
         try:
             fast = AutoTokenizer.from_pretrained(self.source)
         except Exception as error:  # the library raises OSError, ValueError, KeyError and its own
