@@ -118,6 +118,12 @@ def write_names(
     return incomplete
 
 
+def remove_names(predictions: Path, task: str, code: str) -> None:
+    """Removes the file of names that an earlier run may have made of other tags: it would be scored in their place."""
+    if task.partition("@")[0] == MASAKHANER_X.name:
+        (predictions / _OFFICIAL.format("ner", code)).unlink(missing_ok=True)
+
+
 def _find_tags(folder: Path, code: str, tasks: Sequence[str] = ()) -> Path | None:
     """The file of a language's tags, of ``tasks`` if any are named."""
     known = (f"{MASAKHANER_X.name}@{code}", MASAKHANER_X.name)
@@ -157,6 +163,8 @@ def _score_language(task: OfficialTask, code: str, predictions: Path, gold: Path
     texts = Row.texts if is_ranked else Row.text
     predicted = _spell_names(tags, wanted) if tags else _read(given, lambda row: texts(row, "prediction"))
     check_count(tags or given, predicted, wanted, right)
+    if not any(right):
+        raise DataError("Gold is blank in all lines.", where=str(wanted), fix="take gold that has answers")
     return task.score(predicted, right)
 
 

@@ -11,6 +11,7 @@ from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
 from stilts_jax.evaluation.submission import write_predictions, write_thresholds
+from stilts_jax.evaluation.xtreme_up import remove_names
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part, choose_scored
 from stilts_jax.experiment.phases import Phase, check_tasks
@@ -193,6 +194,9 @@ def evaluate_model(
             where = f"{context.source.root}, split {part.split}, languages {asked}"
             fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
             raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
+    if labels and not {parts[-1].task.kind for parts in wanted.values()} & {"classify", "tag"}:
+        where = f"--labels, --task={'+'.join(wanted)}"
+        raise ConfigError("None of the tasks has labels.", where=where, fix="leave --labels out")
     opened, scores = models.open_model(model, context.mesh, context.progress), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
@@ -203,6 +207,7 @@ def evaluate_model(
         if context.is_main:
             for language, predictions in scores.predictions[name].items():
                 write_predictions(out, parts[-1].task, language, predictions)
+                remove_names(out, name, language)
             if name in scores.thresholds:
                 write_thresholds(out, parts[-1].task, scores.thresholds[name])
     return scores

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from stilts_jax.errors import DataError
-from stilts_jax.evaluation.xtreme_up import score_files, write_names
+from stilts_jax.evaluation.xtreme_up import remove_names, score_files, write_names
 from stilts_jax.main import main
 from stilts_jax.tasks.sources.read import DataSource
 
@@ -24,11 +24,7 @@ ANSWERS = (
     ("elfu mbili", "elfu mbili na tatu"),
     ("1,000", "the"),
 )
-RANKED = (
-    ("a", ["a", "b"]),
-    ("b", [*map(str, range(24)), "b", "b"]),
-    ("c", ["a"]),
-)  # 1 and 25, and not at all
+RANKED = (("a", ["a", "b"]), ("b", [*map(str, range(24)), "b", "b"]), ("c", ["a"]))  # 1, 25, not at all
 # By metrics.py of google-research/xtreme-up (commit af29609) on these lines; its reciprocal rank is in 0..1.
 OFFICIAL = {
     "ner": (NAMES, "target", {"f1": 58.82352941175918}),
@@ -58,6 +54,9 @@ def test_scores_are_those_of_the_official_script(tmp_path, task):
     assert found["tasks"][task]["score"] is None  # the other languages are not there
     assert f"{task}/yo" in found["missing"] or task != "ner"
     assert found["overall"] is None
+    write_official(tmp_path, task, [("", given) for _, given in pairs], field)
+    with pytest.raises(DataError, match=r"blank|id is empty"):
+        score_files(tmp_path / "given", tmp_path / "gold")
 
 
 def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
@@ -83,11 +82,12 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     plain.with_name("test.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()
     assert write_names(*places, {"panx": ["ha"], "masakhaner_x@ha": ["ha"]}) == []
+    remove_names(tmp_path / "given", "panx", "ha")
     lines = official.read_text("utf-8").splitlines()
     assert lines == ['{"prediction": "PER: Ada Obi $$ LOC: Lagos"}', '{"prediction": "ORG: Hapana"}']
     assert main(["score", "--benchmark=xtreme-up", *sides]) == 0
     assert "80.00  1, missing: am" in capsys.readouterr().out
-    official.unlink()
+    remove_names(tmp_path / "given", "masakhaner_x@ha", "ha")
     refused = {"B-PER\nI-PER\n": "2 tags for the 5 words", "I-\nO\nO\nO\nO\n": "'I-' is not a tag"}
     for tags, message in refused.items():
         path.write_text(f"{tags}\nO\n\n")

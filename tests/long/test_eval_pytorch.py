@@ -180,6 +180,7 @@ REFUSED = {
         (f"--labels={OTHER_ORDER}",),
         ("leave --labels",),
     ),
+    "labels where no task has any": ("tatoeba", {}, "tatoeba", ("--labels=a,b",), ("None of the tasks",)),
     "labels of another task": ("panx", {}, "udpos", (), ("7 labels", "17", "ADJ")),
     "tags where answers are asked for": ("panx", {}, "xquad", (), ("tag", "span", "xquad")),
     "answers where a choice is": ("xquad", {}, "xcopa", (), ("span", "choice")),
