@@ -178,8 +178,9 @@ class Checkpoints(AbstractContextManager):
             try:
                 self.wait()
             finally:
-                self._manager.close()
-                self._manager = None
+                manager, self._manager = self._manager, None
+                with _saving(self._directory):  # orbax raises once more what failed before
+                    manager.close()
 
     __exit__ = close
 
