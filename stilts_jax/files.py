@@ -138,7 +138,8 @@ def naming(path: os.PathLike, temporary: os.PathLike | str = "") -> Iterator[Non
     except OSError as error:
         # A library's own error, a text without a number, would lose the text.
         if error.errno and (error.filename is None or str(error.filename) == str(temporary)):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # None would be printed as a name
         raise
 
 
