@@ -274,6 +274,8 @@ class Checkpoints(AbstractContextManager):
         if payload["format"] != FORMAT:
             what = f"The checkpoint has format {payload['format']}, this version reads {FORMAT}."
             raise CheckpointError(what, where=where, fix="use the version of stilts_jax that wrote it")
+        if payload["step"] != step:  # a folder that was renamed or copied
+            raise _blame(ValueError(), f"it was saved as that of step {payload['step']}", where)
         return payload
 
 
