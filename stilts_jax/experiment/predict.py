@@ -132,7 +132,7 @@ def _open(
     labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
     usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
     cut = FeatureSettings(**opened.rows.get(name, usual))
-    length = min(max_length or cut.max_length, opened.config.max_length)
+    length = min(cut.max_length if max_length is None else max_length, opened.config.max_length)
     cut = replace(cut, max_length=length, max_query_length=min(cut.max_query_length, length // 2))
     compute = Compute(dtype=own["compute.dtype"], matmul_precision=own.get("compute.matmul_precision", ""))
     predictor, tokenizer = opened.with_head(name, found, compute), opened.tokenizer

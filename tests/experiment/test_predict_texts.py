@@ -126,10 +126,11 @@ def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):
-    refused = (([["a"]], "mnli", "'mnli'"), ([{"a": 0}], None, "of words"), ({"a": 0}, None, "A table"))
-    for bad, head, said in refused:
+    refused = [([["a"]], {"head": "mnli"}, "'mnli'"), ([["a"]], {"max_length": 0}, "=0 is out of range")]
+    refused += [([{"a": 0}], {}, "of words"), ({"a": 0}, {}, "A table")]
+    for bad, options, said in refused:
         with pytest.raises(ConfigError, match=said):
-            stilts_jax.predict_texts(models["tag"][0], bad, head=head)
+            stilts_jax.predict_texts(models["tag"][0], bad, **options)
     shutil.copytree(models["classify"][0], tmp_path / "model")
     config = tmp_path / "model" / "config.json"
     config.write_text(config.read_text().replace("id2label", "other"))
