@@ -182,7 +182,7 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
     """Raises at token ids that the encoder lacks and at labels that the head lacks.
 
     On a device a wrong number is no error, but a loss that is not finite, or one of another target. Numbers that are
-    no integers are refused too, and a batch without rows or with nothing to learn from.
+    no integers or no weights are refused too, and a batch without rows or with nothing to learn from.
 
         >>> import jax, numpy as np, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
@@ -198,6 +198,10 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
     where = f"batch, head {head!r}"
     for name in _COUNTED.intersection(arrays):
         _check_integers(name, arrays[name], where)
+    for name in arrays.keys() & FRACTIONS:
+        if not arrays[name].min(initial=0) >= 0:
+            what = f"{name} holds numbers that are no weights: below 0, or NaN."
+            raise TrainingError(what, where=where, fix="give 1 for what counts, and 0 for what does not")
     targets, weights = (arrays.get(name, np.zeros(())) for name in ("masked_targets", "masked_weights"))
     if targets.ndim and targets.shape == weights.shape:  # other shapes are refused with the batch
         arrays["masked_targets"] = np.where(weights > 0, targets, 0)  # places not used may hold anything

@@ -71,6 +71,7 @@ def test_targets_that_do_not_exist_are_named():
     wrong = [(masked, "to 320"), (masked | {"masked_weights": np.ones((1, 3))}, "to 320")]
     wrong += [({"votes": [[3, -1]]}, "to 3"), (BATCH | {"label": jax.numpy.zeros(8)}, "holds float32")]
     wrong += [({}, "no rows"), ({"label": np.zeros(0, int)}, "no rows")]
+    wrong += [(BATCH | {"weight": np.full(8, weight)}, "no weights") for weight in (np.nan, -1)]
     for batch, words in (*wrong, ({"tokens": BATCH["tokens"]}, "nothing to learn from")):
         with pytest.raises(TrainingError, match=words):
             sj.check_batch(batch, params, "nli")
