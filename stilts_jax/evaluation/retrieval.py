@@ -144,7 +144,9 @@ def tune_threshold(scores: Mapping[tuple[str, str], float], gold: set[tuple[str,
     f1 = 2 * right / (np.arange(1, len(pairs) + 1) + len(gold))
     f1[:-1][values[:-1] == values[1:]] = -1  # no threshold parts equal scores
     best = int(f1.argmax())
-    return float(values[best] if best + 1 == len(values) else (values[best] + values[best + 1]) / 2)
+    last, following = (*values[best:], -np.inf)[:2]
+    middle = (last + following) / 2  # that of two neighbouring numbers is rounded to one of them
+    return float(middle if middle > following else last)
 
 
 def evaluate_retrieval(
