@@ -165,7 +165,7 @@ def test_a_save_that_fails_half_way_leaves_the_older_step(tmp_path, monkeypatch)
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.close", lambda manager: [][0])  # raises twice
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, before[1]))
     try:
-        with pytest.raises(CheckpointError, match="be saved"), Checkpoints(tmp_path / "c") as checkpoints:
+        with pytest.raises(CheckpointError, match="could not be"), Checkpoints(tmp_path / "c") as checkpoints:
             checkpoints.save(2, big, {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
