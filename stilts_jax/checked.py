@@ -4,6 +4,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from types import NoneType
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from stilts_jax.errors import ConfigError, nearest
@@ -53,6 +54,12 @@ class Range:
         kind: Any = Integral if isinstance(self.low, int) else Real
         return isinstance(value, kind) and not isinstance(value, bool) and self.low <= value <= self.high
 
+    def check(self, value: Any, name: str, where: str) -> None:
+        """Raises unless ``value`` is a number in range."""
+        if not self.has(value):
+            what, fix = f"{name}={str(value)[:60]} is out of range.", f"take a number of {self}"
+            raise ConfigError(what, where=where, fix=fix)
+
     def __str__(self) -> str:
         return f"at least {self.low} and at most {self.high}"
 
@@ -71,8 +78,8 @@ class Checked:
             if get_origin(hint) is Literal:
                 self.choose(name, value, get_args(hint))
             for rule in getattr(hint, "__metadata__", ()):
-                what = f"{full}={str(value)[:60]} is out of range."
-                self.refuse(value is not None and not rule.has(value), what, name, f"take a number of {rule}")
+                if value is not None or NoneType not in get_args(get_args(hint)[0]):
+                    rule.check(value, full, f"{self.group}{name}")
 
     def refuse(self, wrong: Any, what: str, name: str, fix: str) -> None:
         """Raises an error about an option where something is ``wrong``."""
@@ -83,7 +90,7 @@ class Checked:
         """Raises unless an option's value is one of ``known``."""
         if value not in known:
             what = f"{self._shown(name)}={value!r} is not possible."
-            self.refuse(True, what, name, nearest(str(value), known))
+            self.refuse(True, what, name, nearest(value, known))
 
     def _shown(self, name: str) -> str:
         return f"{self.group}{name}".removeprefix("config.")

@@ -125,9 +125,9 @@ def describe(error: Exception) -> str:
     return where + ("" if explained is error else str(explained or defect))
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """Returns ``did you mean 'x'?`` or the list of what is known, for the ``fix`` of an error."""
     names = sorted(one or '""' for one in known)
     folded = {one.casefold(): one for one in names}
-    close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.6)
     return f"did you mean {folded[close[0]]!r}?" if close else f"known: {', '.join(names)}"

@@ -30,7 +30,7 @@ _path_of = partial(jax.tree_util.keystr, simple=True, separator="/")
 # (what a path ends with, how the array is cut), for both families and all heads; the first match counts.
 # Arrays of layers have the layer axis in front. Matrices are cut over both axes, so that state shrinks with
 # fsdp x tensor; of the biases only those of dimensions that `tensor` cuts.
-RULES: list[Rule] = [
+RULES: tuple[Rule, ...] = (
     # Over columns: every device can look up its own columns of all rows (gather_rows), whatever V is. `tensor` first:
     # so the parts of `fsdp` are neighbours, which can be exchanged for rows.
     (r"embeddings/word", P(None, ("tensor", "fsdp"))),
@@ -45,7 +45,7 @@ RULES: list[Rule] = [
     (r"out/(kernel|bias)", P()),  # a few labels wide
     (r"(heads/[^/]+|head)/bias", P()),  # one number a vocabulary row
     (r"logit_scale", P()),
-]
+)
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:

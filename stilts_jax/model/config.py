@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from stilts_jax.checked import Checked, Range
 from stilts_jax.errors import ConfigError, EncoderError, nearest
-from stilts_jax.settings import COUNT, POSITIVE, Compute, HeadForm
+from stilts_jax.settings import COUNT, LAYER, POSITIVE, Compute, HeadForm
 
 Family = Literal["xlm-roberta", "xlm-roberta-xl"]
 HeadKind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
@@ -146,13 +147,15 @@ class HeadConfig(Checked):
     # Of an embed head: "mean" over all tokens without parameters, or "pooler" (dense, tanh on ``<s>``) with a learned
     # scale, for dual encoders.
     pooling: Pooling = "mean"
-    layer: int | None = None  # whose states an embed head pools: 0 is the embeddings, None the last
+    layer: Annotated[int | None, LAYER] = (
+        None  # whose states an embed head pools: 0 is the embeddings, None the last
+    )
     patches: Annotated[int, COUNT] = 0  # of a picture that a classify or mlm head looks at; 0: at none
     patch_width: Annotated[int, COUNT] = 0  # numbers of a patch
     pictures: Annotated[int, POSITIVE] = 1  # that a row has at most
     # What raw pixels (0 to 255) are brought to mean 0 and spread 1 by: where most of every picture is white, nothing
     # else would be seen for long.
-    pixel_mean: float = 127.5
+    pixel_mean: Annotated[float, Range(-1e6, 1e6)] = 127.5
     pixel_spread: Annotated[float, Range(1e-3, 1e6)] = 127.5
 
     def __post_init__(self) -> None:
@@ -190,8 +193,10 @@ class Model:
 
     def __post_init__(self) -> None:
         shaped = isinstance(self.encoder, EncoderConfig) and isinstance(self.heads, tuple)
-        if not shaped or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in self.heads):
-            what = "A model is an EncoderConfig and a tuple of pairs, each of a name and a HeadConfig."
+        shaped &= isinstance(self.compute, Compute)
+        is_head = lambda pair: isinstance(pair, tuple) and [*map(type, pair)] == [str, HeadConfig]  # noqa: E731
+        if not shaped or not all(map(is_head, self.heads)):
+            what = "A model is an EncoderConfig, a tuple of pairs, each of a name and a HeadConfig, and a Compute."
             fix = 'such as Model(SHAPES["base"], (("mine", HeadConfig(kind="span")),)); a dict is tuple(heads.items())'
             raise ConfigError(what, where="model", fix=fix)
         names = [name for name, _ in self.heads]
@@ -211,12 +216,15 @@ def _shaped(width: int, layers: int, heads: int, **changes: Any) -> EncoderConfi
     return EncoderConfig(hidden_size=width, num_layers=layers, num_heads=heads, **shape)
 
 
-# Shapes by name. "tiny" is for tests; "e5-small" is multilingual-e5-small's.
-SHAPES: dict[str, EncoderConfig] = {
-    "tiny": _shaped(32, 2, 4, vocab_size=320, intermediate_size=64, max_positions=130),
-    "e5-small": _shaped(384, 12, 12, layer_norm_eps=1e-12),
-    "base": _shaped(768, 12, 12),
-    "large": _shaped(1024, 24, 16),
-    "xl": _shaped(2560, 36, 32, family="xlm-roberta-xl", vocab_size=250880),
-    "xxl": _shaped(4096, 48, 32, family="xlm-roberta-xl", vocab_size=250880),
-}
+# Shapes by name; read only, as every caller in the process has the same. "tiny" is for tests; "e5-small" is
+# multilingual-e5-small's.
+SHAPES: MappingProxyType[str, EncoderConfig] = MappingProxyType(
+    {
+        "tiny": _shaped(32, 2, 4, vocab_size=320, intermediate_size=64, max_positions=130),
+        "e5-small": _shaped(384, 12, 12, layer_norm_eps=1e-12),
+        "base": _shaped(768, 12, 12),
+        "large": _shaped(1024, 24, 16),
+        "xl": _shaped(2560, 36, 32, family="xlm-roberta-xl", vocab_size=250880),
+        "xxl": _shaped(4096, 48, 32, family="xlm-roberta-xl", vocab_size=250880),
+    }
+)

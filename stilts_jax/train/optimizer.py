@@ -11,12 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from stilts_jax.checked import Range
 from stilts_jax.errors import ConfigError
 from stilts_jax.model.layers import wide_dtype
-from stilts_jax.settings import HEAD_RATE, SHARE, WARMUP, OptimizerSettings
+from stilts_jax.settings import HEAD_RATE, POSITIVE, SHARE, WARMUP, OptimizerSettings
 from stilts_jax.sharding import map_with_path
 
 Params = Any  # nested dicts of arrays
+BETA = Range(0.0, 0.9999999)  # at 1 Adam would divide by zero
 _EMBEDDINGS, _LAYERS, _HEADS = "encoder/embeddings/", "encoder/layers/", "heads/"
 
 
@@ -35,13 +37,13 @@ class OptimizerConfig(OptimizerSettings):
     weight_decay: Annotated[float, SHARE] = 0.01
     # Learning rate of the heads, whose parameters are new, over that of the encoder.
     head_rate: Annotated[float, HEAD_RATE] = 1.0
-    beta1: float = 0.9
-    beta2: float = 0.999
+    beta1: Annotated[float, BETA] = 0.9
+    beta2: Annotated[float, BETA] = 0.999
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.total_steps < 2**31:
-            what = f"total_steps must be at least 1 and below 2**31, got {self.total_steps}."
+        if not POSITIVE.has(self.total_steps):
+            what = f"total_steps must be a whole number from 1, below 2**31, got {self.total_steps}."
             fix = "change train.epochs, or set train.max_steps"
             raise ConfigError(what, where="OptimizerConfig.total_steps", fix=fix)
 

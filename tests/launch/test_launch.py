@@ -49,7 +49,7 @@ def test_a_script_is_short_clean_and_explains_itself(name, call):
 
 STUBS = dict.fromkeys(("stilts", "srun", "scontrol", "gcloud"), "")
 GRID_LINES = [f"CUDA_VISIBLE_DEVICES={n} stilts grid --part={n + 1}/3 -x" for n in range(3)]
-SLURM_LINES = ["srun --kill-on-bad-exit=1 --export=ALL stilts train", "scontrol requeue 7"]
+SLURM_LINES = [r"_IDS=0\,1", "srun --kill-on-bad-exit=1 --export=ALL stilts train", "scontrol requeue 7"]
 TPU_LINES = [
     *("gcloud compute tpus queued-resources create", "--spot", "gcloud compute tpus tpu-vm scp"),
     *("gcloud compute tpus tpu-vm ssh", r"bash -c \'cd x # there;\' && touch"),
@@ -63,7 +63,7 @@ TPU_LINES = [
     [
         ("local_gpu.sh", "--dry_run train", {"GPUS": "1"}, ["CUDA_VISIBLE_DEVICES=1 stilts train"]),
         *(("grid.sh", *one) for one in (("--help", {}, ["all/8 "]), ("--dry_run all/3 -x", {}, GRID_LINES))),
-        ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7"}, SLURM_LINES),
+        ("slurm.sbatch", "--dry_run train", {"SLURM_JOB_ID": "7", "SLURM_GPUS_ON_NODE": "a:2"}, SLURM_LINES),
         ("tpu_vm.sh", "--dry_run grid --workdir gs://b/w", TPU | {"SETUP": "cd x # there;"}, TPU_LINES),
         ("tpu_vm.sh", "--dry_run grid --workdir=gs://b/w/", TPU, TPU_LINES[-2:]),
         ("tpu_vm.sh", "--delete --dry_run", TPU, ["queued-resources delete run"]),
@@ -85,6 +85,7 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
         ("tpu_vm.sh", "grid --help", TPU, "command"),  # no slice is rented to print that
         *(("grid.sh", part, {}, "part") for part in ("all/0", "5/4", "0/4", "--config=xstilts")),
         *((name, "train", TPU | {"TRIES": "0"}, "TRIES") for name in LOOPS),
+        ("slurm.sbatch", "train", {"SLURM_GPUS_ON_NODE": "many"}, "SLURM_GPUS_ON_NODE"),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(script, arguments, environment, word, call):
@@ -186,8 +187,7 @@ def test_slurm_takes_back_what_was_preempted(code, requeued, call):
 
 
 def test_the_managed_job_is_whole():
-    text = (LAUNCH / "skypilot.yaml").read_text()
-    job = yaml.safe_load(text)
+    job = yaml.safe_load(text := (LAUNCH / "skypilot.yaml").read_text())
     assert len(text.splitlines()) < 70 and job["resources"]["job_recovery"]["recover_on_exit_codes"] == [75]
     done = subprocess.run(["bash", "-nu"], input=job["setup"] + job["run"], text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,6 @@ def write_right(workdir: Path, row: str, seeds: tuple, right: dict, training="mn
 
 
 def xnli(**scores: float) -> dict:
-    """Returns scores of XNLI."""
     return {"xnli": {"accuracy": scores}}
 
 
@@ -167,7 +166,6 @@ def draw(generator: np.random.Generator, task: str, percent: float, count: int) 
 
 
 def score(values: np.ndarray) -> float:
-    """Returns the percent that outcomes make."""
     if values.ndim == 1:
         return 100.0 * float(values.mean())
     right, predicted, gold = values.sum(axis=0, dtype=np.int64)

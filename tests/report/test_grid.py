@@ -36,12 +36,14 @@ def workdir(tmp_path_factory):
 
 
 def test_the_docstring_makes_the_papers_table(workdir, tmp_path):
-    """Its lines, against means by hand."""
     (tmp_path / "grid").symlink_to(workdir)
     found = {"workdir": tmp_path}
     for example in doctest.DocTestParser().get_examples(stilts_jax.load_results.__doc__):
         exec(example.source, found)
-    frame = stilts_jax.load_results(workdir)
+    frame, phase = stilts_jax.load_results(workdir), next((tmp_path / "grid" / "phases").iterdir())
+    for folder in (tmp_path, phase.parent, phase):  # those around it are given by mistake
+        with pytest.raises(stilts_jax.errors.DataError, match=rf"to do: give {tmp_path / 'grid'}$"):
+            stilts_jax.load_results(folder)
     for task, metrics in (("xquad", ("f1", "em")), ("xnli", ("accuracy",)), ("tatoeba", ("accuracy",))):
         here = frame[(frame.task == task) & frame.metric.isin(metrics)]
         none, mnli = (here[here.intermediate == name].value.mean() for name in ("none", "mnli"))
