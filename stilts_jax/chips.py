@@ -87,7 +87,8 @@ def parse_topology(name: str) -> Topology:
     match = re.fullmatch(r"([1-9]\d*(?:x[1-9]\d*){0,2})(?:\*([1-9]\d*))?", arrangement)
     shape = tuple(map(int, match[1].split("x"))) if match else ()
     topology = Topology(name, CHIPS[kind], shape, int(match[2] or 1) if match else 1)
-    if len(shape) not in topology.chip.dimensions or (topology.slices > 1 and topology.platform != "tpu"):
+    fits = len(shape) in topology.chip.dimensions and (topology.slices == 1 or topology.platform == "tpu")
+    if not fits or (topology.platform == "cuda" and shape[-1] > 8):  # no host has more GPUs
         fix = "such as v5e:16x16, v6e:8x8*2 (two slices), v4:4x4x8, h200:8 (GPUs), h200:4x8 (hosts), cpu:8"
         raise ConfigError(f"{name!r} names no arrangement of chips.", where="topology", fix=fix)
     one_host = topology.platform == "cuda" and len(shape) == 1
