@@ -180,6 +180,10 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
     if not runs:
         fix = "run `stilts grid` first, or give the folder that it wrote to"
         reason = "no finished phase" if workdir.is_dir() else "the folder does not exist"
+        # The folder above, as a demo's, or one inside, as that of a phase.
+        near = [*sorted(workdir.glob("*/phases")), *(one / "phases" for one in [*workdir.parents][:2])]
+        if not phases.is_dir() and (there := [one for one in near if one.is_dir()]):
+            fix = f"give {there[0].parent}"
         raise DataError(f"There are no results: {reason}.", where=str(phases), fix=fix)
     order = sorted(runs, key=lambda run: (not run.error, str(run.environment.get("finished") or "")))
     newest = {run.name: run for run in order}
