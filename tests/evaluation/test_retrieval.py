@@ -104,8 +104,7 @@ def test_nearest_neighbours_are_line_numbers():
     part = RetrievalSet(sentences("en", "1 0 0", "0 1 0"), german, gold)
     blank = replace(part, gold=None)
     (found,) = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
-    assert found.predictions == {"de": [2, 0], "fr": [2, 0]}
-    assert found.scores == {"accuracy": {"de": 50.0}}
+    assert found.predictions == {"de": [2, 0], "fr": [2, 0]} and found.scores == {"accuracy": {"de": 50.0}}
 
 
 def test_a_question_in_two_languages_is_one_item():
@@ -228,8 +227,7 @@ def test_unit_vectors_equal_float64_where_the_gap_is_wider_than_the_precision(ti
 def test_empty_sets_and_k_beyond_the_set():
     none, three = np.zeros((0, 5), np.float32), np.eye(3, 5, dtype=np.float32)
     for forward, backward in (find_neighbours(none, three, 4), find_neighbours(three, none, 4)[::-1]):
-        assert forward.index.shape == (0, 3)
-        assert backward.index.shape == (3, 0)
+        assert forward.index.shape == (0, 3) and backward.index.shape == (3, 0)
     forward, backward = find_neighbours(three, three[:2], 4)
     (alone,) = find_neighbours(three, three[:2], 4, both=False)
     np.testing.assert_array_equal(alone.index, forward.index)

@@ -76,8 +76,7 @@ def test_tags_are_spelled_out_by_the_texts_of_gold(tmp_path, capsys):
     write_names(*places, {"masakhaner_x": ["ha"], "masakhaner_x@ha": ["yo"]})  # neither was predicted
     official = tmp_path / "given" / "ner" / "test" / "ha.jsonl"
     write(plain, [*rows, rows[0]])  # whose id occurred before: the row is skipped
-    assert write_names(*places, {"masakhaner_x@ha": ["ha"]}) == ["ha"]
-    assert not official.exists()
+    assert write_names(*places, {"masakhaner_x@ha": ["ha"]}) == ["ha"] and not official.exists()
     write(plain, rows)
     plain.with_name("test.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()

@@ -70,8 +70,7 @@ def test_a_second_run_opens_no_file_of_the_data(start, world, opened):
     first = read_all(*start(targets))
     assert any(name.startswith(data) for name in opened)
     opened.clear()
-    assert read_all(*start(targets)) == first
-    assert not [name for name in opened if name.startswith(data)]
+    assert read_all(*start(targets)) == first and not [name for name in opened if name.startswith(data)]
     assert {language: len(rows) for language, rows in first["xnli", "test"][0].items()}.keys() > {"en", "de"}
 
 

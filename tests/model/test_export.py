@@ -22,8 +22,7 @@ def test_out_and_back_is_bit_equal(maker, family, dtype, tmp_path):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
     export_encoder(tmp_path / "out", config, params, dtype=dtype)
     back = load_encoder(tmp_path / "out", dtype=dtype)
-    assert back.config == config
-    assert (back.mlm_head, back.task_head) == (None, None)
+    assert back.config == config and (back.mlm_head, back.task_head) == (None, None)
     jax.tree.map(np.testing.assert_array_equal, back.params, params)
 
 
@@ -53,8 +52,7 @@ def test_large_weights_are_cut_into_files(maker, tmp_path):
     params = maker.encoder(config)
     export_encoder(tmp_path / "out", config, params, file_bytes=10_000)
     files = sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
-    assert len(files) > 3
-    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert len(files) > 3 and files[0] == f"model-00001-of-{len(files):05d}.safetensors"
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
     back = load_encoder(tmp_path / "out")

@@ -51,8 +51,7 @@ def test_the_page_opens_with_what_holds_after_correction(tmp_path, case):
     write_more_right(tmp_path, "mnli", {"xnli": 5, "udpos": 2, "tatoeba": more})
     found = opening(tmp_path)
     assert found.startswith(sentence) and (f"{sentence} {REST}" in found) == (case != "none")
-    assert f", 5 %). {ONE_SEED}" in found
-    assert span(80) == "+16.1 to +23.9"
+    assert f", 5 %). {ONE_SEED}" in found and span(80) == "+16.1 to +23.9"
 
 
 def test_a_gain_and_a_loss_stand_beside_each_other_and_the_unit_is_said_once(tmp_path):
@@ -107,8 +106,7 @@ def test_trainings_of_one_kind_are_one_comparison(tmp_path):
     half = 100 * stats.t.ppf(0.975, 399) * stats.sem(moved)
     found = opening(tmp_path)
     words = f"English NLI before classification: +15.0 points (95 % +{15 - half:.1f} to +{15 + half:.1f}"
-    assert words in found
-    assert "Nothing else of 2 comparisons" in found
+    assert words in found and "Nothing else of 2 comparisons" in found
 
 
 def test_many_findings_are_counted_by_group_of_targets():
@@ -119,8 +117,7 @@ def test_many_findings_are_counted_by_group_of_targets():
     ]
     text = say(made[:8] + made[8:10])
     assert "Gains: retrieval after 7 of 8 kinds of training (+1.0 to +7.0 points)." in text
-    assert "Losses: kind 0 before tagging: −1.0" in text
-    assert "Nothing else of 10 comparisons" in text
+    assert "Losses: kind 0 before tagging: −1.0" in text and "Nothing else of 10 comparisons" in text
 
 
 def test_what_was_trained_is_named_as_the_field_does():

@@ -72,8 +72,7 @@ def test_a_cell_is_the_mean_over_languages_then_over_seeds(tmp_path):
     write(tmp_path, "mnli", (0, 0), xnli(en=91.0, sw=65.0))
     write(tmp_path, "mnli", (0, 1), xnli(en=89.0, sw=71.0))
     grid = read(tmp_path)
-    assert grid.rows == [("none", "en"), ("mnli", "en")]
-    assert grid.number(grid.rows[0], "xnli").percent == 75.0
+    assert grid.rows == [("none", "en"), ("mnli", "en")] and grid.number(grid.rows[0], "xnli").percent == 75.0
     found = grid.number(grid.rows[1], "xnli")
     assert (found.percent, found.difference, found.runs) == (79.0, 3.0, 2)
     assert np.isnan(found.difference_sd)  # one pair of equal target seeds

@@ -54,8 +54,7 @@ def test_holm_by_hand():
     # Sorted 0.01 x4, 0.02 x3, 0.03 x2, 0.04 x1, each at least the one before it.
     assert statistics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     adjusted = statistics.holm([0.01, np.nan, 0.5])
-    assert adjusted[[0, 2]] == pytest.approx([0.02, 0.5])
-    assert np.isnan(adjusted[1])
+    assert adjusted[[0, 2]] == pytest.approx([0.02, 0.5]) and np.isnan(adjusted[1])
 
 
 def test_components_are_those_of_a_mixed_model():
@@ -100,8 +99,7 @@ def test_languages_of_benchmarks_and_of_targets_of_today_have_names_scripts_and_
     assert {code for task in tasks for code in task.languages} <= {*known.index}
     for name in ("sib200", "belebele", "masakhaner_x", "afriqa", "nusax", "masakhanews"):
         assert {*get_task(name).languages} - {*known.index} <= {"eo"}  # a language without a place
-    assert known.family.str.count("/").eq(2).all()
-    assert known.script.str.fullmatch("[A-Z][a-z]{3}").all()
+    assert known.family.str.count("/").eq(2).all() and known.script.str.fullmatch("[A-Z][a-z]{3}").all()
     assert known.latitude.between(-90, 90).all() and known.longitude.between(-180, 180).all()
     assert language_name("sw") == "Swahili" and language_name("taq_Tfng") == "Tamasheq (Tifinagh)"
 
@@ -115,8 +113,7 @@ def test_built_in_distances():
     assert family == {"en": 0.0, "de": 0.25, "fr": 0.75, "hi": 0.75, "zh": 1.0}
     scripts = {"en": "Latn", "de": "Latn", "fr": "Latn", "hi": "Deva", "zh": "Hani"}
     assert found.controls.script.to_dict() == scripts
-    assert found.controls.log_size["de"] == pytest.approx(math.log(18000))
-    assert "xx" in found.note
+    assert found.controls.log_size["de"] == pytest.approx(math.log(18000)) and "xx" in found.note
     assert find_typology(["en", "de"], "xx").distances.empty
 
 
@@ -127,8 +124,7 @@ def test_own_csv(tmp_path):
     found = read_distances(path)
     assert found.distances.to_dict() == {"word order": {"en": 0.0, "sw": 0.5}}
     assert found.controls.script.to_dict() == {"en": "Latn", "sw": "Latn"}
-    assert found.controls.log_size.dropna().to_dict() == {"en": 3.0}
-    assert found.names["sw"] == "toy Swahili"
+    assert found.controls.log_size.dropna().to_dict() == {"en": 3.0} and found.names["sw"] == "toy Swahili"
 
 
 @pytest.mark.parametrize(
