@@ -63,7 +63,7 @@ def add_arguments(add: Add) -> None:
 
 def run(arguments: Namespace) -> None:
     from stilts_jax.evaluation.xtreme_up import write_names
-    from stilts_jax.experiment.evaluate import evaluate_model
+    from stilts_jax.experiment.evaluate import SCORES, evaluate_model
     from stilts_jax.experiment.models import own_options
     from stilts_jax.files import write_json
     from stilts_jax.tasks import get_task, task_name
@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> None:
         return
     if not arguments.submission:
         record = {"scores": scores.scores, "thresholds": scores.thresholds, "notes": scores.notes}
-        write_json(out / "scores.json", record)
+        write_json(out / SCORES, record)
         print(scores.summary())
     limit, cut = settings.evaluation.limit, [one for one in arguments.task if not get_task(one).retrieval]
     if limit and cut:  # an official file holds every sentence; pools stay whole

@@ -77,8 +77,12 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
 
 
 def write_thresholds(folder: Path, task: Task, thresholds: Mapping[str, float]) -> None:
-    """Stores the thresholds that were tuned on dev beside the predictions that they made."""
-    write_json(prediction_path(folder, task, "").with_name("thresholds.json"), dict(thresholds))
+    """Stores what was tuned on dev beside the predictions that it made; without any threshold an old file goes."""
+    path = prediction_path(folder, task, "").with_name("thresholds.json")
+    if thresholds:
+        write_json(path, dict(thresholds))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_predictions(path: Path, task: Task) -> Any:

@@ -10,7 +10,7 @@ from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task, find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
-from stilts_jax.evaluation.submission import write_predictions, write_thresholds
+from stilts_jax.evaluation.submission import prediction_path, write_predictions, write_thresholds
 from stilts_jax.evaluation.xtreme_up import remove_names
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part, choose_scored
@@ -24,6 +24,8 @@ from stilts_jax.tasks import get_task, list_tasks
 from stilts_jax.tasks.sources.read import read_retrieval
 from stilts_jax.tasks.spec import Task
 from stilts_jax.tokenization import Tokenizer
+
+SCORES = "scores.json"  # beside the folder of predictions
 
 
 def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> PhaseScores:
@@ -202,15 +204,26 @@ def evaluate_model(
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
     for *_, part in wanted.values():
         retrieval_layer(part.task, opened.config.num_layers, context.settings)
+    if context.is_main:  # from here on it would stand beside predictions of another model
+        (out.parent / SCORES).unlink(missing_ok=True)
     for name, parts in wanted.items():
         _add_scores(scores, parts, replace(opened, heads=heads[name]), context)
         if context.is_main:
-            for language, predictions in scores.predictions[name].items():
-                write_predictions(out, parts[-1].task, language, predictions)
-                remove_names(out, name, language)
-            if name in scores.thresholds:
-                write_thresholds(out, parts[-1].task, scores.thresholds[name])
+            _write_task(out, parts[-1], scores.predictions[name], scores.thresholds.get(name, {}))
     return scores
+
+
+def _write_task(
+    out: Path, part: Part, predictions: Mapping[str, Any], thresholds: Mapping[str, float]
+) -> None:
+    """Writes what was predicted of a task; of a language without predictions (no threshold) an old file goes."""
+    for language in part.languages:
+        remove_names(out, part.task.name, language)
+        if language in predictions:
+            write_predictions(out, part.task, language, predictions[language])
+        else:
+            prediction_path(out, part.task, language).unlink(missing_ok=True)
+    write_thresholds(out, part.task, thresholds)
 
 
 def _choose_head(

@@ -83,6 +83,17 @@ def test_a_phase_of_questions_without_an_answer_answers_nothing_at_its_threshold
         stilts_jax.predict_texts(tmp_path, ASKED)
 
 
+def test_what_an_earlier_run_scored_does_not_stay_beside_a_submission(models, world, tmp_path, capsys):
+    only_test, out = shutil.ignore_patterns("*.dev.*"), tmp_path / "o"  # a threshold would come from dev
+    shutil.copytree(world / "data" / "bucc2018", tmp_path / "bucc2018", ignore=only_test)
+    (out / "predictions" / "bucc2018").mkdir(parents=True)
+    for name in ("predictions/bucc2018/test-de.tsv", "predictions/bucc2018/thresholds.json", "scores.json"):
+        (out / name).touch()
+    options = ("--task=bucc", f"--data_root={tmp_path}", f"--out={out}", "--submission")
+    assert main(["eval", str(models["embed"][0]), *options]) == 0
+    assert "not scored in de" in capsys.readouterr().err and not list(out.rglob("*.*"))
+
+
 BAD = {
     "a row too wide": ("tag", "words\tid\na b\t1\nc\t2\t3\n", "x.tsv", "y.tsv", ("2 columns", "x.tsv:3")),
     "no text in UTF-8": ("tag", "words\na \udce9\n", "x.tsv", "y.tsv", ("UTF-8", "x.tsv:2")),
@@ -107,8 +118,7 @@ def test_a_table_that_cannot_be_used_is_named(models, tmp_path, capsys, case):
         (tmp_path / name).write_text(content, errors="surrogateescape")
     command = ["predict", str(models[kind][0]), f"--input={tmp_path / name}", f"--out={tmp_path / out}"]
     assert main(command) in (1, 2) and (said := capsys.readouterr().err)
-    assert "Traceback" not in said and all(word in said for word in words)
-    assert not (tmp_path / out).exists()
+    assert "Traceback" not in said and all(word in said for word in words) and not (tmp_path / out).exists()
 
 
 def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
