@@ -159,9 +159,7 @@ def load_encoder(
     params = {part: load_tensors(weights, some, dtype, places.get(part)) for part, some in parts.items()}
     encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
     for name, values in params.items():
-        named, numbers = described.get("id2label", {}), list(map(str, range(heads[name].num_labels)))
-        whole = isinstance(named, dict) and named.keys() >= set(numbers)
-        labels = tuple(str(named[number]) for number in numbers) if whole else ()
+        labels = _read_labels(described, heads[name].num_labels, folder / "config.json")
         task_head = TaskHead(heads[name], values, labels)
     return LoadedEncoder(config, encoder, mlm_head, task_head, folder)
 
@@ -179,6 +177,18 @@ def _find_heads(weights: Weights, described: dict[str, Any], dropout: float) -> 
     counts, own = {"classify": labels, "tag": labels}, described.get("classifier_dropout")
     rate = own if isinstance(own, int | float) and 0 <= own < 1 else dropout
     return {kind: HeadConfig(kind=kind, num_labels=counts.get(kind, 0), dropout=rate) for kind in kinds}
+
+
+def _read_labels(described: dict[str, Any], count: int, path: Path) -> tuple[str, ...]:
+    """Returns what the outputs of a head mean, the first one first; nothing where ``config.json`` does not say it."""
+    named, numbers = described.get("id2label"), [str(number) for number in range(count)]
+    if named is None or not count:
+        return ()
+    # Names that are not of these outputs (counted from 1, cut off) would be left aside without a word.
+    if not isinstance(named, dict) or named.keys() != set(numbers):
+        what = f"id2label does not name the outputs 0 to {count - 1}, each once."
+        raise EncoderError(what, where=str(path), fix="name them, or remove it")
+    return tuple(str(named[number]) for number in numbers)
 
 
 def account(folder: Path, weights: Weights, tensors: list[Tensor], useless: Callable[[str], bool]) -> None:

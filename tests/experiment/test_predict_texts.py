@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import stilts_jax
-from stilts_jax.errors import CheckpointError, ConfigError
+from stilts_jax.errors import CheckpointError, ConfigError, EncoderError
 from stilts_jax.experiment.models import save_final, write_trained
 from stilts_jax.experiment.predict import _text_of
 from stilts_jax.experiment.results import FORMAT, RESULT
@@ -143,7 +143,11 @@ def test_unknown_heads_and_unnamed_labels(models, tmp_path):
             stilts_jax.predict_texts(models["tag"][0], bad, **options)
     shutil.copytree(models["classify"][0], tmp_path / "model")
     config = tmp_path / "model" / "config.json"
-    config.write_text(config.read_text().replace("id2label", "other"))
+    whole = config.read_text()
+    config.write_text(whole.replace('"0": "no"', '"3": "no"'))  # counted from 1
+    with pytest.raises(EncoderError, match="outputs 0 to 2"):
+        stilts_jax.predict_texts(tmp_path / "model", ["the house"])
+    config.write_text(whole.replace("id2label", "other"))
     named = stilts_jax.predict_texts(models["classify"][0], ["the house", ("river paper", "teacher")])
     unnamed = stilts_jax.predict_texts(tmp_path / "model", ["the house", ("river paper", "teacher")])
     assert unnamed == [f"LABEL_{LABELS.index(label)}" for label in named]
