@@ -136,7 +136,7 @@ class Checkpoints(AbstractContextManager):
 
     def steps(self) -> list[int]:
         """Returns the steps that the main host sees, oldest first; what is damaged shows when it is read."""
-        if self._manager is None and not from_main(self._directory.exists):
+        if self._manager is None and not from_main(self._is_there):
             return []
         manager = self._open()  # on all hosts: orbax waits for them there
         return from_main(lambda: sorted(manager.all_steps()))
@@ -251,6 +251,13 @@ class Checkpoints(AbstractContextManager):
         wanted = forms[""] if forms.keys() == {""} else unflatten_dict(forms, sep="/")  # or one array
         wanted = with_shardings(wanted, shardings(wanted)) if shardings else wanted
         return self.restore(steps[-1], {item: wanted})[0][item]
+
+    def _is_there(self) -> bool:
+        # Orbax finds no steps in a file, and the first save would fail, after all the work before it.
+        if self._directory.exists() and not self._directory.is_dir():
+            fix = "move it away, and run the same command again"
+            raise CheckpointError("This is no folder of checkpoints.", where=str(self._directory), fix=fix)
+        return self._directory.exists()
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:

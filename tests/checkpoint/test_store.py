@@ -113,6 +113,9 @@ def test_nothing_good_left_is_an_error(saved):
     assert (saved / "2").exists()  # a reader moves nothing
     with Checkpoints(saved) as checkpoints, pytest.raises(CheckpointError, match="None of the checkpoints"):
         checkpoints.restore_newest(_abstract(_items(0)))
+    (saved.parent / "file").touch()  # told now, and not by the first save
+    with pytest.raises(CheckpointError, match="no folder"), Checkpoints(saved.parent / "file") as checkpoints:
+        checkpoints.restore_newest(_abstract(_items(0)))
 
 
 def test_another_shape_dtype_or_tree_is_an_error_that_names_it(saved):
