@@ -57,6 +57,7 @@ _UNUSED = (
     *("pooler.", "head.", "classifier.", "text_model.", "visual_projection.", "text_projection."),
     *("logit_scale", "logit_bias", "embeddings.position_ids"),
 )
+_LARGE = 8  # how many times the tower's side pictures may be scaled to: by a wrong number it would never end
 _NARROW = 20  # how much longer than wide a picture may be before its ends go, which would be cut off anyway
 # By kind of tower: what it has besides patches, positions and blocks, and what prepares its pictures.
 _KINDS = {
@@ -126,6 +127,10 @@ class VisionEncoder:
         usual = {"size": {"shortest_edge": self.size} if self.kind == "clip" else square, "crop_size": square}
         try:
             self._processor = getattr(transformers, _KINDS[self.kind][1])(**{**usual, **given})
+            said = self._processor
+            for name, sides in (("size", said.size), ("crop_size", said.crop_size)):
+                if max(dict(sides or ()).values(), default=0) > _LARGE * self.size:
+                    raise ValueError(f"{name} is {dict(sides)}, for squares of {self.size} pixels")
             self.prepare(Image.new("RGB", (self.size, self.size), "white"))
         except (TypeError, ValueError) as error:
             what = f"Pictures can't be prepared as this says: {error}"
@@ -198,7 +203,7 @@ def write_features(
         fix = "name another folder, or remove it"
         raise ConfigError("Something is there already.", where=str(out), fix=fix)
     encoder = VisionEncoder(encoder_folder)
-    found = open_pictures(pictures.parent, pictures.name.removesuffix(".zip"))
+    found = open_pictures(pictures.parent, pictures.name)
     names = list(found.names)
     if not names:
         fix = "name the folder that holds them; in a zip they may lie in one folder of its own name"

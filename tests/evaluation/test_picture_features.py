@@ -73,6 +73,7 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
         ({"do_center_crop": False, "size": {"height": 32, "width": 32}},
             np.asarray(wide.resize((32, 32), Image.Resampling.BICUBIC)) / 255),
         ({"crop_size": 40}, None),
+        ({"size": {"shortest_edge": 10**6}}, None),
         ({"do_center_crop": False}, None),
         ({"image_std": [0, 0, 0], "do_normalize": True}, None),
         ({"resample": 99}, None),
@@ -97,3 +98,5 @@ def test_all_or_nothing(tower, pictures, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     assert run(tower, pictures, pictures) == 2 and "there already" in capsys.readouterr().err
     assert run(tower, tmp_path / "nowhere", tmp_path / "other") == 1
+    (tmp_path / "images.zip").write_bytes(b"PK\5\6" + bytes(18))  # empty; not the folder beside it
+    assert run(tower, tmp_path / "images.zip", out) == 1 and "no PNG or JPEG" in capsys.readouterr().err
