@@ -53,6 +53,7 @@ BAD_LINES = (
     (MINE + "--tokens_per_batch=-1", "--tokens_per_batch"),
     (MINE + "--threshold=nan", "--threshold"),
     (MINE + "--out={file}/below", "--out"),
+    ("bench --max_length=1", "at least 8"),
     ("bench --rows=0", "--rows"),
     ("plan --topology=cpu:1 --rows=x", "--rows"),
     ("plan --topology=cpu:1 --task=tatoeba", "without training"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from stilts_jax.checked import Range
 from stilts_jax.commands import options
-from stilts_jax.settings import LENGTH, Settings
+from stilts_jax.settings import Settings
 
 
 def add_arguments(add: options.Add) -> None:
@@ -22,9 +22,9 @@ def add_arguments(add: options.Add) -> None:
     add("--lengths", "nli, tagging, qa, or a task of the data root", default="nli")
     add("--data_root")
     add("--encoder", "a folder or hub name; only its tokenizer is read")
-    add("--batch_size", "rows per training step")
-    told = "tokens that rows are cut to; 0: the task's own"
-    add("--max_length", told, type=Range(0, LENGTH.high), default=0)
+    # As in a run, the config's own numbers hold unless others are named here.
+    add("--batch_size", "rows per training step; 32, or what the config says", default=None)
+    add("--max_length", "tokens that rows are cut to; the task's own, or what the config says")
     add("--rounds", "how often each is timed", type=Range(1, 10**6), default=5)
     add("--rows", "rows that a round of prediction predicts", type=Range(1, 10**8), default=512)
     add("--json")
@@ -38,14 +38,16 @@ def run(arguments: Namespace) -> None:
 
     settings, progress = read_settings(arguments), arguments.progress
     mesh, dtype = make_mesh(settings.mesh), settings.compute.dtype
-    places = arguments.data_root, arguments.encoder, arguments.max_length
+    batch_size = arguments.batch_size or settings.train.batch_size or 32
+    length = arguments.max_length or settings.train.max_length or 0
+    places = arguments.data_root, arguments.encoder, length
     workload = bench.find_workload(arguments.lengths, arguments.shape, *places, settings)
     model, matmul = bench.open_model(arguments.shape, workload, settings), bench.measure_matmul(dtype)
     device = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     record: dict[str, Any] = {"device": device, "dtype": dtype, "workload": workload.describe()}
     record["matmul"] = matmul
     with ExitStack() as stack:
-        training = bench.Training(workload, model, settings, mesh, arguments.batch_size, progress, stack)
+        training = bench.Training(workload, model, settings, mesh, batch_size, progress, stack)
         prediction = bench.Prediction(workload, model, settings, mesh, arguments.rows)
         for name, work in (("train", training), ("predict", prediction)):
             progress.say(f"{name}: compiling")

@@ -21,8 +21,10 @@ def test_an_encoder_is_looked_for_as_by_other_commands(tmp_path, capsys):
 
 def test_it_stops_before_the_next_step_where_a_signal_came_below_jax(monkeypatch):
     asked, taken = interruption._asked, []  # SIGTERM is 15
-    monkeypatch.setattr(bench.Run, "take_step", lambda *_: [one.append(15) for one in (asked, taken)])
-    assert main(["bench", "--shape=tiny", "--rows=8"]) == 75 and len(taken) == 1
+    monkeypatch.setattr(bench.Run, "take_step", lambda _, batch: (asked.append(15), taken.append(batch)))
+    options = "--shape=tiny --rows=8 --config.train.batch_size=8 --config.train.max_length=16"
+    assert main(["bench", *options.split()]) == 75
+    assert [batch.arrays["tokens"].shape for batch in taken] == [(8, 16)]
 
 
 def test_flops_are_those_of_the_matrix_products():
