@@ -94,18 +94,22 @@ class Language:
         return {"distance": whole, "spelling_difference": spelling, "order_difference": order}
 
 
-def build_languages(seed: int) -> tuple[Language, ...]:
-    """The designed languages with their lexicons, all drawn from ``seed``; English comes first."""
+def build_languages(seed: int, latin_names: Mapping[str, float]) -> tuple[Language, ...]:
+    """The designed languages with their lexicons, all drawn from ``seed``; English comes first.
+
+    ``latin_names`` are the shares of languages that have another than their design says.
+    """
     taken = {word for concept in CONCEPTS for word in concept.split()} | {name.lower() for name in NAMES}
-    return tuple(_build(row.split(), seed, taken) for row in _DESIGN.strip().splitlines())
+    rows = [row.split() for row in _DESIGN.strip().splitlines()]
+    return tuple(_build(row, seed, taken, latin_names.get(row[0], float(row[4]))) for row in rows)
 
 
-def _build(row: list[str], seed: int, taken: set[str]) -> Language:
-    code, name, script, cognates, latin_names, text_share, order, last, lacks, affixes, marks = row
+def _build(row: list[str], seed: int, taken: set[str], latin_names: float) -> Language:
+    code, name, script, cognates, _, text_share, order, last, lacks, affixes, marks = row
     draw = random.Random(f"lexicon/{seed}/{code}")
     same = set(draw.sample(CONCEPTS, round(float(cognates) * len(CONCEPTS))))
     words = {word: word if word in same else _invent(code, draw, taken) for word in CONCEPTS}
-    latin = set(draw.sample(NAMES, round(float(latin_names) * len(NAMES))))
+    latin = set(draw.sample(NAMES, round(latin_names * len(NAMES))))
 
     def written(name: str) -> str:
         if script in _LETTERS:
@@ -113,7 +117,7 @@ def _build(row: list[str], seed: int, taken: set[str]) -> Language:
         return _invent(code, draw, taken)  # by sound, as far as two signs can
 
     return Language(
-        *(code, f"toy {name}", script, float(cognates), float(latin_names), float(text_share), order),
+        *(code, f"toy {name}", script, float(cognates), latin_names, float(text_share), order),
         last=frozenset(re.findall(r"\w+", last)),
         lacks=frozenset(re.findall(r"\w+", lacks)),
         affixes=dict(re.findall(r"(\w+)=([^,]+)", affixes)),
