@@ -15,7 +15,8 @@ import stilts_jax as sj
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
-tokenizer, loaded = AutoTokenizer.from_pretrained(sys.argv[1]), sj.load_encoder(sys.argv[1], download=True)
+loaded = sj.load_encoder(sys.argv[1], download=True)
+tokenizer = AutoTokenizer.from_pretrained(loaded.tokenizer_folder)
 data = Dataset.from_dict({"text": ["a good day", "a bad day"] * 32, "label": [1, 0] * 32})  # yours
 cut = {"padding": "max_length", "truncation": True, "max_length": 32}
 data = data.map(lambda row: {"tokens": tokenizer(row["text"], **cut)["input_ids"]})

@@ -17,7 +17,7 @@ from stilts_jax.batches.plan import PredictionStream, made_ahead
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress, counted
-from stilts_jax.settings import MeshConfig
+from stilts_jax.settings import POSITIVE, TOKENS_PER_BATCH, MeshConfig
 from stilts_jax.sharding import auto_mesh, batch_multiple, lies_on, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import PAD_ID, SEP_ID
 from stilts_jax.train.losses import check_tokens
@@ -127,6 +127,8 @@ def plan_prediction(
     model: Model, features: Features, mesh: Mesh, tokens_per_batch: int = 0, length_multiple: int = 8
 ) -> PredictionStream:
     """Returns the batches in which ``predict`` reads ``features``."""
+    TOKENS_PER_BATCH.check(tokens_per_batch, "tokens_per_batch", "predict")
+    POSITIVE.check(length_multiple, "length_multiple", "predict")
     device = automatic.this_device(mesh.size)
     by_device = automatic.prediction_tokens(device, int(measure_rows(features).sum()))
     return PredictionStream(

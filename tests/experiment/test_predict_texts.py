@@ -136,9 +136,9 @@ def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):
-    refused = [([["a"]], {"head": "mnli"}, "'mnli'"), ([["a"]], {"max_length": 0}, "=0 is out of range")]
-    refused += [([{"a": 0}], {}, "of words"), ({"a": 0}, {}, "A table")]
-    for bad, options, said in refused:
+    cases = [([["a"]], {"head": "mnli"}, "'mnli'"), ([["a"]], {"max_length": 0}, "=0 is out of range")]
+    cases += [([{"a": 0}], {}, "words"), ({"a": 0}, {}, "table"), ([["a"]], {"tokens_per_batch": -1}, "=-1")]
+    for bad, options, said in cases:
         with pytest.raises(ConfigError, match=said):
             stilts_jax.predict_texts(models["tag"][0], bad, **options)
     shutil.copytree(models["classify"][0], tmp_path / "model")
