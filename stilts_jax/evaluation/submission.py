@@ -266,6 +266,8 @@ def score_languages(
         what, fix = "No task has predictions.", f"they lie in {layout}, where TASK is {folders}"
         if predicted:
             what, fix = "There is no gold for any of the predictions.", f"{fix}, or as they were released"
+        elif (inside := predictions / "predictions").is_dir():  # as `stilts eval` writes them
+            fix = f"name the folder inside: --predictions={inside}"
         raise DataError(what, where=str(gold if predicted else predictions), fix=fix)
     return scores
 

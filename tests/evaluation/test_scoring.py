@@ -175,13 +175,13 @@ def test_part_of_the_languages_prints_a_short_table(world, capsys):
     assert json.loads(out.read_text())["tasks"]["pawsx"]["languages"] == ["de", "fr"]
     assert main(["score", f"--predictions={world}/predictions", f"--gold={world}/predictions/pawsx"]) == 1
     assert "no gold for any" in capsys.readouterr().err
+    assert main(["score", f"--predictions={world}", f"--gold={world}/gold"]) == 1  # where eval wrote
+    assert f"--predictions={world / 'predictions'}" in capsys.readouterr().err
 
 
 def test_a_right_answer_that_no_model_can_give_counts_as_missed(tmp_path):
     write(tmp_path / "gold/gqa/trainval_ans2label.json", '{"no": 0, "red": 1}')
-    asked = {
-        str(n): {"question": "?", "imageId": "1", "answer": one} for n, one in enumerate(("red", "mauve"))
-    }
+    asked = {n: {"question": "?", "imageId": "1", "answer": one} for n, one in zip("01", ("red", "mauve"))}
     write(tmp_path / "gold/xgqa/testdev_balanced_questions_de.json", json.dumps(asked))
     write(tmp_path / "predictions/xgqa/test-de.tsv", "red\nred\n")
     found = score_tasks(["xgqa"], tmp_path / "predictions", tmp_path / "gold")["tasks"]["xgqa"]
