@@ -21,7 +21,6 @@ data = Dataset.from_dict({"text": ["a good day", "a bad day"] * 32, "label": [1,
 cut = {"padding": "max_length", "truncation": True, "max_length": 32}
 data = data.map(lambda row: {"tokens": tokenizer(row["text"], **cut)["input_ids"]})
 data = data.select_columns(["tokens", "label"]).with_format("numpy")
-
 model = sj.Model(loaded.config, (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
 tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=2 * (len(data) // 16)))
 loss, key = sj.make_loss(model, "mine"), jax.random.key(0)
