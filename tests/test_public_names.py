@@ -16,6 +16,7 @@ def test_every_public_name_can_be_imported():
     assert all(callable(getattr(stilts_jax, name)) for name in {*stilts_jax.__all__} - CONSTANTS)
     assert not hasattr(stilts_jax.RULES, "append") and not hasattr(stilts_jax.SHAPES, "update")
     assert {*stilts_jax.__all__, "__version__"} <= set(dir(stilts_jax))
+    assert isinstance(stilts_jax.__version__, str)
     with pytest.raises(AttributeError, match="trian_step"):
         _ = stilts_jax.trian_step
 

@@ -147,9 +147,8 @@ class HeadConfig(Checked):
     # Of an embed head: "mean" over all tokens without parameters, or "pooler" (dense, tanh on ``<s>``) with a learned
     # scale, for dual encoders.
     pooling: Pooling = "mean"
-    layer: Annotated[int | None, LAYER] = (
-        None  # whose states an embed head pools: 0 is the embeddings, None the last
-    )
+    # Whose states an embed head pools: 0 is the embeddings, None the last.
+    layer: Annotated[int | None, LAYER] = None
     patches: Annotated[int, COUNT] = 0  # of a picture that a classify or mlm head looks at; 0: at none
     patch_width: Annotated[int, COUNT] = 0  # numbers of a patch
     pictures: Annotated[int, POSITIVE] = 1  # that a row has at most
@@ -192,10 +191,11 @@ class Model:
     compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
-        shaped = isinstance(self.encoder, EncoderConfig) and isinstance(self.heads, tuple)
-        shaped &= isinstance(self.compute, Compute)
-        is_head = lambda pair: isinstance(pair, tuple) and [*map(type, pair)] == [str, HeadConfig]  # noqa: E731
-        if not shaped or not all(map(is_head, self.heads)):
+        shaped = isinstance(self.encoder, EncoderConfig) and isinstance(self.compute, Compute)
+        pairs = self.heads if isinstance(self.heads, tuple) else (None,)
+        for pair in pairs:
+            shaped &= isinstance(pair, tuple) and [*map(type, pair)] == [str, HeadConfig]
+        if not shaped:
             what = "A model is an EncoderConfig, a tuple of pairs, each of a name and a HeadConfig, and a Compute."
             fix = 'such as Model(SHAPES["base"], (("mine", HeadConfig(kind="span")),)); a dict is tuple(heads.items())'
             raise ConfigError(what, where="model", fix=fix)

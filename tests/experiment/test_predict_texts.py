@@ -136,8 +136,9 @@ def test_rows_of_json_may_have_columns_of_their_own(models, tmp_path):
 
 
 def test_unknown_heads_and_unnamed_labels(models, tmp_path):
-    cases = [([["a"]], {"head": "mnli"}, "'mnli'"), ([["a"]], {"max_length": 0}, "=0 is out of range")]
-    cases += [([{"a": 0}], {}, "words"), ({"a": 0}, {}, "table"), ([["a"]], {"tokens_per_batch": -1}, "=-1")]
+    cases = [([["a"]], {"head": "mnli"}, "'mnli'"), ([{"a": 0}], {}, "of words"), ({"a": 0}, {}, "A table")]
+    given = {"max_length": 0, "tokens_per_batch": -1}
+    cases += [([["a"]], {name: n}, f"{name}={n} is out of range") for name, n in given.items()]
     for bad, options, said in cases:
         with pytest.raises(ConfigError, match=said):
             stilts_jax.predict_texts(models["tag"][0], bad, **options)

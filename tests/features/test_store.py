@@ -36,8 +36,7 @@ def tiny() -> Features:
 
 def assert_same(first, second):
     assert (first.kind, first.languages) == (second.kind, second.languages)
-    assert first.num_examples == second.num_examples
-    assert set(first.columns) == set(second.columns)
+    assert first.num_examples == second.num_examples and set(first.columns) == set(second.columns)
     for name, column in first.columns.items():
         pairs = [(column, second.columns[name])]
         if isinstance(column, Ragged):

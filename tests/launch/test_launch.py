@@ -90,8 +90,7 @@ def test_a_dry_run_prints_the_commands_and_types_none(script, arguments, environ
 )
 def test_what_is_missing_or_wrong_is_said(script, arguments, environment, word, call):
     done, calls = call(script, *arguments.split(), stubs=STUBS, **environment)
-    assert (done.returncode, calls) == (2, [])
-    assert word in done.stderr.splitlines()[0]
+    assert (done.returncode, calls) == (2, []) and word in done.stderr.splitlines()[0]
 
 
 # Ends as the first line of the file `codes` says, and takes that line away.

@@ -34,7 +34,8 @@ ENCODER, RATE = partial(EncoderConfig, **SMALL), {"learning_rate": 1e-3, "total_
         (ENCODER, {"family": "bert"}, "encoder.family='bert'"),
         (ENCODER, {"vocab_size": 0}, "at least 1"),
         (ENCODER, {"num_heads": 5}, "do not divide"),
-        *((ENCODER, *one) for one in (({"pad_id": 61}, "not in a voc"), ({"max_positions": 2}, "no room"))),
+        (ENCODER, {"pad_id": 61}, "not in a vocabulary"),
+        (ENCODER, {"max_positions": 2}, "no room"),
         (ENCODER, {"hidden_dropout": 1.0}, "encoder.hidden_dropout"),
         *((ENCODER, {name: None}, f"{name}=None is") for name in ("hidden_size", "pad_id", "layer_norm_eps")),
         (HeadConfig, {"kind": "rank"}, "head.kind"),
@@ -43,22 +44,24 @@ ENCODER, RATE = partial(EncoderConfig, **SMALL), {"learning_rate": 1e-3, "total_
         (HeadConfig, {"kind": "span", "layer": 3}, "only embed heads"),
         (Compute, {"remat": "fast"}, "remat='fast'"),
         (Model, {"encoder": SHAPES["tiny"], "heads": (("a", SPAN), ("a", SPAN))}, "one name"),
-        (Model, {"encoder": SHAPES["tiny"], "heads": {"a": SPAN}}, "a dict is tuple"),
+        (Model, {"encoder": SHAPES["tiny"], "heads": {"a": SPAN}}, "a dict is tuple(heads.items())"),
         (Model, {"encoder": SHAPES["tiny"], "heads": (("a", None),)}, "a name and a HeadConfig"),
         *((OptimizerConfig, RATE | {name: None}, f"{name}=None is") for name in ("learning_rate", "beta2")),
         (OptimizerConfig, RATE | {"total_steps": "10"}, "a whole number from 1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(make, options, because):
-    with pytest.raises(ConfigError, match=because):
+    with pytest.raises(ConfigError) as caught:
         make(**options)
+    assert because in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("changes", "because"),
     [
         ({"model_type": "bert"}, "'bert' model"),
-        *(({name: value}, name) for name, value in (("hidden_act", "relu"), ("tie_word_embeddings", False))),
+        ({"hidden_act": "gelu_new"}, "hidden_act"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"hidden_size": None}, "lacks hidden_size"),
         ({"vocab_size": "many"}, "makes no sense"),
     ],

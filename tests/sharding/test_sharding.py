@@ -151,8 +151,7 @@ def test_filler_rows_weigh_nothing() -> None:
     }
     padded = sharding.pad_batch_to(batch, 4)
     assert [len(column) for column in padded.values()] == [4, 4, 4]
-    assert padded["weight"].tolist() == [1, 1, 1, 0]
-    assert padded["masked_weights"].sum() == 6
+    assert padded["weight"].tolist() == [1, 1, 1, 0] and padded["masked_weights"].sum() == 6
     assert padded["tokens"][:3].tolist() == batch["tokens"].tolist()
     assert sharding.pad_batch_to(batch, 3)["tokens"] is batch["tokens"]
 
