@@ -217,7 +217,7 @@ def _write_task(
     out: Path, part: Part, predictions: Mapping[str, Any], thresholds: Mapping[str, float]
 ) -> None:
     """Writes what was predicted of a task; of a language without predictions (no threshold) an old file goes."""
-    for language in part.languages:
+    for language in dict.fromkeys((*part.languages, *predictions)):
         remove_names(out, part.task.name, language)
         if language in predictions:
             write_predictions(out, part.task, language, predictions[language])
