@@ -226,10 +226,11 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
     if form == "tag":
         known = {*task.labels, UNKNOWN_LABEL}
         for index, (ours, theirs) in enumerate(zip(predictions, gold)):
-            if wrong := [tag for tag in theirs if tag not in known]:  # words, where tags should be
-                line = read_tags(gold_path)[1][index] + theirs.index(wrong[0])
-                what = f"{wrong[0][:60]!r} is not a tag."
-                raise DataError(what, where=f"{gold_path}:{line}", fix=_BLANKED)
+            for path, tags in ((gold_path, theirs), (predicted, ours)):
+                if wrong := [tag for tag in tags if tag not in known]:  # words, where tags should be
+                    line = read_tags(path)[1][index] + tags.index(wrong[0])
+                    fix = _BLANKED if path == gold_path else f"take one of {', '.join(task.labels)}"
+                    raise DataError(f"{wrong[0][:60]!r} is not a tag.", where=f"{path}:{line}", fix=fix)
             if len(ours) != len(theirs):
                 what = f"Sentence {index + 1} has {len(ours)} tags, gold has {len(theirs)}."
                 where = f"{predicted}:{read_tags(predicted)[1][index]} (gold: {gold_path})"
@@ -254,6 +255,9 @@ def score_languages(
     for folder, kind in ((predictions, "predictions"), (gold, "gold")):
         if not folder.is_dir():
             raise DataError(f"There is no folder of {kind}.", where=str(folder), fix=f"name it with --{kind}")
+    if predictions.samefile(gold):
+        what, fix = "Predictions would be compared with themselves.", "name another folder with --gold"
+        raise DataError(what, where=str(gold), fix=fix)
     scores, predicted = dict[str, dict[str, dict[str, float]]](), False
     for name, task in tasks.items():
         for code in task.languages:

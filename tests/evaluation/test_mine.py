@@ -69,8 +69,7 @@ def test_pairs_best_first(tmp_path, files):
     assert [(x, y) for _, x, y in rows] == [(words[i], targets[j]) for i, j, _ in expected]
     assert not (tmp_path / "pairs.tsv.work").exists()
     strict = mine_files(Letters(), source, target, out, threshold=scores[4] - 1e-5, keep_embeddings=True)
-    assert read(out) == rows[:strict] and strict >= 5
-    assert vectors_of(out)
+    assert read(out) == rows[:strict] and strict >= 5 and vectors_of(out)
     tabbed = write(tmp_path / "c.txt", ["one two", "one\ttwo"])  # a tab becomes a space
     assert mine_files(Letters(), tabbed, tabbed, out) == 1
 

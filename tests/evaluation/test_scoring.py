@@ -143,7 +143,8 @@ def test_what_is_absent_is_listed_and_blocks_its_averages(world):
         ("xnli", "predictions", "neutral\n", "1 items are predicted, gold has 2", "test-en.tsv"),
         ("xnli", "gold", "p\th\np\th\n", "Gold is blank", "test-en.tsv"),
         ("udpos", "predictions", "NOUN\nVERB\n\nADP\nADP\n", "Sentence 2 has 2 tags", "test-en.tsv:4"),
-        ("udpos", "gold", "dog\nruns\n\nup\n", "'dog' is not a tag", "test-en.tsv:1"),
+        ("udpos", "predictions", "NOUN\nVERB\n\nP\n", "'P' is not a tag", "predictions/udpos/test-en.tsv:4"),
+        ("udpos", "gold", "dog\nruns\n\nup\n", "'dog' is not a tag", "gold/udpos/test-en.tsv:1"),
         ("xquad", "predictions", '{"q1": "x",\n "q9": "y"}', "no item 'q9' in gold", "test-en.json"),
         ("xquad", "predictions", '{"q1": ', "not JSON", "test-en.json:1"),
         ("xquad", "gold", squad_file("x").replace('"text"', '"t"'), r"no 'answers\[0\]", "test-en.json"),
@@ -177,6 +178,8 @@ def test_part_of_the_languages_prints_a_short_table(world, capsys):
     assert "no gold for any" in capsys.readouterr().err
     assert main(["score", f"--predictions={world}", f"--gold={world}/gold"]) == 1  # where eval wrote
     assert f"--predictions={world / 'predictions'}" in capsys.readouterr().err
+    assert main(["score", f"--predictions={world}/gold", f"--gold={world}/gold/../gold"]) == 1
+    assert "compared with themselves" in capsys.readouterr().err
 
 
 def test_a_right_answer_that_no_model_can_give_counts_as_missed(tmp_path):

@@ -105,4 +105,4 @@ def test_what_cannot_be_scored_is_refused_with_its_place(tmp_path):
         with pytest.raises(DataError, match=message):
             score_files(tmp_path / "given", tmp_path / "gold")
     with pytest.raises(DataError, match="qa_cross_lang"):
-        score_files(tmp_path, tmp_path)
+        score_files(tmp_path, tmp_path / "gold")

@@ -28,8 +28,7 @@ def test_an_interval_of_seeds_is_that_of_the_t_test():
 
 
 def test_a_difference_without_any_variance_is_not_called_significant():
-    assert statistics.find_interval(0.0, {}).p == 1.0
-    assert np.isnan(statistics.find_interval(2.0, {}).p)
+    assert statistics.find_interval(0.0, {}).p == 1.0 and np.isnan(statistics.find_interval(2.0, {}).p)
     assert np.isnan(statistics.find_interval(2.0, {("items",): np.ones(9)}).error_seeds)  # one run
 
 

@@ -63,8 +63,7 @@ def test_specs_of_known_parameters() -> None:
     assert specs["encoder"]["layers"]["attention"]["output"]["kernel"] == P(None, "tensor", "fsdp")
     assert specs["encoder"]["layers"]["ffn"]["down"]["bias"] == P()
     assert specs["encoder"]["embeddings"]["word"] == P(None, ("tensor", "fsdp"))
-    assert specs["heads"]["mlm"]["bias"] == P()
-    assert sharding.sharding_notes(tree(), mesh()) == []
+    assert specs["heads"]["mlm"]["bias"] == P() and sharding.sharding_notes(tree(), mesh()) == []
 
 
 def test_an_axis_that_does_not_divide_is_left_out_and_noted() -> None:
