@@ -82,8 +82,7 @@ def test_a_file_that_fails_is_named(tmp_path, text):
 
 def test_a_users_own_file_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = tmp_path / "mine.py"
-    path.write_text(
+    (tmp_path / "mine.py").write_text(
         "from stilts_jax.config import base_config\n\n"
         "def get_config(argument=''):\n    c = base_config()\n    c.title = 'mine ' + argument\n    return c\n"
     )

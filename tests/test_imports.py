@@ -63,8 +63,7 @@ def _floor(module: str) -> int:
 
 
 def _imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text("utf-8"))
-    found = set()
+    tree, found = ast.parse(path.read_text("utf-8")), set()
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

@@ -136,8 +136,7 @@ def test_running_text_is_packed_and_masked_anew_each_step(tokenizer, lines):
         arrays = dict(batch.arrays)
         assert arrays["tokens"].shape == (4, 64) and arrays["masked_positions"].shape == (4, 10)
         used = arrays["masked_weights"] > 0
-        row = np.broadcast_to(np.arange(4)[:, None], used.shape)
-        restored = arrays["tokens"].copy()
+        row, restored = np.broadcast_to(np.arange(4)[:, None], used.shape), arrays["tokens"].copy()
         restored[row[used], arrays["masked_positions"][used]] = arrays["masked_targets"][used]
         for number in range(4):
             segments = arrays["segments"][number]

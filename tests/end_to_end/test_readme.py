@@ -109,8 +109,7 @@ def look_first(toy: Toy) -> None:
 
 
 def run_a_slice(toy: Toy) -> None:
-    found = toy.grid(SLICE)
-    targets = ("mnli.s0", "panx.s0", "retrieval")
+    found, targets = toy.grid(SLICE), ("mnli.s0", "panx.s0", "retrieval")
     assert set(found) == {"mnli.s0", *(f"{row}+{name}" for row in ("none", "mnli.s0") for name in targets)}
     assert set(found["mnli.s0+retrieval"]["scores"]) == {"tatoeba"}
     before = {path: path.read_bytes() for path in toy.folder.glob("w/phases/*/result.json")}
@@ -222,8 +221,7 @@ def three_examples(toy: Toy) -> None:
 
 
 def quick_look(toy: Toy) -> None:
-    found = toy.grid("xstilts:intermediates=none,targets=udpos", "--config.evaluation.limit=8")
-    (result,) = found.values()
+    (result,) = toy.grid("xstilts:intermediates=none,targets=udpos", "--config.evaluation.limit=8").values()
     assert result["data"]["udpos"]["test"]["examples"] == 8 * len(result["scores"]["udpos"]["test"]["f1"])
 
 

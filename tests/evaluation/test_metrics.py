@@ -63,8 +63,7 @@ def test_chunk_f1_follows_the_state_machine(pairs):
 def test_subordinating_conjunctions_and_symbols_do_not_merge():
     # NOUN NOUN is one chunk, SYM SYM two: three of four chunks are right if the last tag is wrong.
     gold = [["NOUN", "NOUN", "SYM", "SYM", "VERB"]]
-    predicted = [["NOUN", "NOUN", "SYM", "SYM", "NOUN"]]
-    result = METRICS["chunk_f1"](None, predicted, gold, "en")
+    result = METRICS["chunk_f1"](None, [["NOUN", "NOUN", "SYM", "SYM", "NOUN"]], gold, "en")
     assert result.values == pytest.approx({"f1": 75.0, "precision": 75.0, "recall": 75.0, "accuracy": 80.0})
 
 

@@ -43,8 +43,7 @@ def files(tmp_path):
     draw = np.random.default_rng(0)
     words = ["".join(draw.choice(list("abcdefghijklmnop"), 12)) for _ in range(60)]
     source = write(tmp_path / "a.txt", [*words[:50], "", "   ", words[3]])
-    target = write(tmp_path / "b.txt", [word[::-1].upper() for word in words[10:]])
-    return source, target, words
+    return source, write(tmp_path / "b.txt", [word[::-1].upper() for word in words[10:]]), words
 
 
 def vectors_of(out, side="source"):
@@ -58,8 +57,7 @@ def read(path):
 def test_pairs_best_first(tmp_path, files):
     source, target, words = files
     out = tmp_path / "pairs.tsv"
-    count = mine_files(Letters(), source, target, out, chunk=16)
-    rows = read(out)
+    count, rows = mine_files(Letters(), source, target, out, chunk=16), read(out)
     assert len(rows) == count
     scores = [float(score) for score, _, _ in rows]
     assert scores == sorted(scores, reverse=True)

@@ -98,12 +98,10 @@ def sentences(prefix, *texts):
 
 
 def test_nearest_neighbours_are_line_numbers():
-    task = get_task("tatoeba")
-    german = sentences("de", "0 2 0", "0 0 1", "3 1 0")
+    task, german = get_task("tatoeba"), sentences("de", "0 2 0", "0 0 1", "3 1 0")
     gold = {"en-0": ("de-2",), "en-1": ("de-1",)}
     part = RetrievalSet(sentences("en", "1 0 0", "0 1 0"), german, gold)
-    blank = replace(part, gold=None)
-    (found,) = evaluate_retrieval(task, {"de": part, "fr": blank}, embed)
+    (found,) = evaluate_retrieval(task, {"de": part, "fr": replace(part, gold=None)}, embed)
     assert found.predictions == {"de": [2, 0], "fr": [2, 0]} and found.scores == {"accuracy": {"de": 50.0}}
 
 
@@ -163,15 +161,13 @@ def embedder(model, params, tokenizer):
 def test_embedder_and_layers(embedder, make_text):
     texts = [make_text(seed) for seed in range(12)]
     part = RetrievalSet(sentences("en", *texts), sentences("de", *reversed(texts)), None)
-    task = get_task("tatoeba")
-    layers = evaluate_retrieval(task, {"de": part}, replace(embedder, layer="all"), layers=4)
+    layers = evaluate_retrieval(get_task("tatoeba"), {"de": part}, replace(embedder, layer="all"), layers=4)
     # The very same sentences: the nearest is itself at every layer.
     assert [found.predictions["de"] for found in layers] == [list(range(11, -1, -1))] * 4
     vectors = embedder([*texts, texts[3]])
     assert vectors.shape == (13, 32)
     np.testing.assert_array_equal(vectors[12], vectors[3])  # embedded once
-    everything = replace(embedder, layer="all")(texts)
-    np.testing.assert_allclose(everything[:, 2], vectors[:12], atol=2e-5)
+    np.testing.assert_allclose(replace(embedder, layer="all")(texts)[:, 2], vectors[:12], atol=2e-5)
     assert embedder([]).shape == (0, 32)
 
 

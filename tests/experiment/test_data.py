@@ -43,8 +43,7 @@ def start(world, tmp_path):
     def start(targets, **options):
         overrides = {"encoder": f"random:{world / 'encoder'}", "train.max_length": 128, **options}
         settings = to_settings(load_config(f"xstilts:intermediates=none,targets={targets}", overrides))
-        context = Context(settings, DataSource(world / "data"), tmp_path)
-        return context, list_phases(settings)
+        return Context(settings, DataSource(world / "data"), tmp_path), list_phases(settings)
 
     return start
 

@@ -158,11 +158,9 @@ def test_what_another_process_is_at_work_on_is_left_to_it_and_waited_for(tmp_pat
 
 
 def test_a_failure_of_an_earlier_launch_is_waited_out(tmp_path, family, waits):
-    experiment = Experiment(tmp_path)
-    error = {"type": "E", "message": "yesterday"}
+    experiment, error = Experiment(tmp_path), {"type": "E", "message": "yesterday"}
     write_record(tmp_path / "parent" / FAILURE, {"format": FORMAT, "error": error})
-    relaunched = threading.Timer(0.3, run_grid, (family[:1], experiment), {"run": experiment.run})
-    relaunched.start()
+    threading.Timer(0.3, run_grid, (family[:1], experiment), {"run": experiment.run}).start()
     waits(LIMIT=30, PAUSE=0.05)
     assert run_grid(family, experiment, mine=family[1:3], run=experiment.run) == 0
 

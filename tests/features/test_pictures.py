@@ -23,8 +23,7 @@ NAMES = ["set/images/0.png", "set/images/1.png", "set/images/2.jpg"]
 
 @pytest.fixture
 def root(tmp_path):
-    folder = tmp_path / "data" / "set" / "images"
-    folder.mkdir(parents=True)
+    (tmp_path / "data" / "set" / "images").mkdir(parents=True)
     draw = np.random.default_rng(0)
     for name in NAMES:
         pixels = draw.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -48,8 +47,7 @@ def files_in(folder):
 
 
 def test_patches_lie_row_by_row_and_hold_their_pixels(root):
-    pixels = np.asarray(Image.open(root / NAMES[1]))
-    found = table(root)
+    pixels, found = np.asarray(Image.open(root / NAMES[1])), table(root)
     assert found.shape == (3, 4, 768) and found.dtype == np.uint8
     for number, (top, left) in enumerate([(0, 0), (0, 16), (16, 0), (16, 16)]):
         expected = pixels[top : top + 16, left : left + 16].reshape(-1)

@@ -30,8 +30,7 @@ def by_hand(query, key, value, visible):
 
 def test_plain_attention_equals_attention_by_hand():
     query, key, value = heads((3, 6, 2, 4))
-    lengths = np.array([6, 2, 1])
-    mask = np.arange(6) < lengths[:, None]
+    mask = np.arange(6) < np.array([6, 2, 1])[:, None]
     segments = np.array([[1, 1, 2, 2, 2, 0], [1, 2, 3, 4, 5, 6], [1, 1, 1, 1, 1, 1]], np.int32)
     together = segments[:, :, None] == segments[:, None]
     for given, visible in ((mask, np.repeat(mask[:, None], 6, 1)), (segments, together)):

@@ -19,8 +19,7 @@ WORD = "embeddings.word_embeddings.weight"
 @pytest.fixture(scope="module")
 def original(maker, tmp_path_factory):
     """A folder with an encoder and a masked-language-model head."""
-    folder = tmp_path_factory.mktemp("original") / "encoder"
-    config = maker.config()
+    folder, config = tmp_path_factory.mktemp("original") / "encoder", maker.config()
     head = maker.heads()["mlm"]
     export_encoder(folder, config, maker.encoder(config), head=TaskHead(head, maker.head(config, head)))
     return folder
@@ -200,8 +199,7 @@ def test_what_older_versions_saved_is_left_aside(folder):
 def test_half_precision_becomes_what_was_asked_for(folder, stored):
     wide = load_file(folder / "model.safetensors")
     weights(lambda w: w.update({key: value.astype(stored) for key, value in w.items()}))(folder)
-    found = load_encoder(folder)
-    kernel = found.params["layers"]["ffn"]["up"]["kernel"]
+    kernel = load_encoder(folder).params["layers"]["ffn"]["up"]["kernel"]
     assert kernel.dtype == np.float32
     np.testing.assert_array_equal(kernel[1], wide[LAYER].astype(stored).astype(np.float32).T)
     narrow = load_encoder(folder, dtype="bfloat16")

@@ -21,8 +21,7 @@ TOWERS = names("ViTModel ViTForImageClassification CLIPVisionModel CLIPModel Sig
 def make(name, folder):
     """Writes a random tower, alone or in the model that it is usually shipped in, and returns it."""
     torch.manual_seed(0)
-    kind = getattr(transformers, name)
-    whole = {"vision_config": SHAPE, "text_config": TEXT}
+    kind, whole = getattr(transformers, name), {"vision_config": SHAPE, "text_config": TEXT}
     model = kind(kind.config_class(**(whole if name in ("CLIPModel", "SiglipModel") else SHAPE))).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # fresh biases and norms are 0 and 1, and would hide a mistake

@@ -25,8 +25,7 @@ def pictures(rows, head=HEAD):
 @pytest.mark.parity
 @pytest.mark.parametrize("family", ["xlm-roberta", "xlm-roberta-xl"])
 def test_text_and_pictures_are_encoded_as_by_pytorch(maker, exact, family, tmp_path):
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     config = maker.config(family)
     params, tokens = maker.encoder(config), maker.tokens(config)
     export_encoder(tmp_path / "out", config, params)
@@ -60,8 +59,7 @@ def test_pictures_that_are_not_there_change_nothing(maker, exact):
 def test_patches_are_projected_and_know_their_place(maker, exact, pixels):
     config, (mean, spread) = maker.config(), pixels
     form = replace(HEAD, pixel_mean=mean, pixel_spread=spread)
-    head = maker.head(config, form)
-    model = Model(config, (("vqa", form),), exact)
+    head, model = maker.head(config, form), Model(config, (("vqa", form),), exact)
     params = {"encoder": maker.encoder(config), "head": head}
     batch = {"tokens": maker.tokens(config), **pictures(4)}
     found = np.asarray(apply_model(model, params, batch, head="vqa")["logits"])
@@ -73,8 +71,7 @@ def test_patches_are_projected_and_know_their_place(maker, exact, pixels):
     centred = summed - summed.mean(-1, keepdims=True)
     normed = centred / np.sqrt(summed.var(-1, keepdims=True) + config.layer_norm_eps)
     tokens = (normed * visual["norm"]["scale"] + visual["norm"]["bias"]).reshape(4, 8, -1)
-    there = np.repeat(batch["visual_mask"], 4, axis=1)
-    seen = {"visual": tokens.astype(np.float32), "visual_mask": there}
+    seen = {"visual": tokens.astype(np.float32), "visual_mask": np.repeat(batch["visual_mask"], 4, axis=1)}
     hidden = encode(params["encoder"], batch["tokens"], config=config, compute=exact, **seen)[:, 0]
     logits = np.tanh(hidden @ head["dense"]["kernel"] + head["dense"]["bias"]) @ head["out"]["kernel"]
     np.testing.assert_allclose(found, logits + head["out"]["bias"], rtol=0, atol=1e-5)

@@ -93,8 +93,7 @@ def test_intermediates_alone_make_a_page_that_says_what_is_missing(tmp_path, cap
     for read in (write_report, stilts_jax.load_results):
         with pytest.raises(DataError):
             read(tmp_path)
-    record = make_record("mnli", None, {}, stage="intermediate", seeds=(0, None))
-    write_made_up(tmp_path, record)
+    write_made_up(tmp_path, make_record("mnli", None, {}, stage="intermediate", seeds=(0, None)))
     (tmp_path / "phases" / "mnli.s0+panx.s0-1").mkdir()
     assert main(["report", str(tmp_path)]) == 0 and "mnli.s0" in capsys.readouterr().out
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
@@ -180,8 +179,7 @@ def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(smal
     write(small, "none", (0, 0), scores, "../../x")
     (small / "report" / "tables").mkdir(parents=True)
     for name in (".report.html", "tables/.main.csv"):
-        left = small / "report" / f"{name}.{socket.gethostname()}.999999999-0.tmp"
-        left.write_text("half")
+        (small / "report" / f"{name}.{socket.gethostname()}.999999999-0.tmp").write_text("half")
     before = os.umask(0o077)
     try:
         paths = write_report(small)

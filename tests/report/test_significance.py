@@ -110,8 +110,7 @@ def test_pictures_are_compared_with_their_control_by_paired_items(tmp_path, code
     pair, named = (f"easy_vqa{code}", f"easy_vqa.blind{code}"), " (de)" * bool(code)
     for row in ("none", *pair, "coco_captions.text+mlm"):
         right[row] = {code: generator.random(400) < 0.6 for code in ("en", "de")}
-        seeds = (None if row == "none" else 0, 0)
-        write_right(tmp_path, row, seeds, {"xnli": right[row]}, ids="")
+        write_right(tmp_path, row, (None if row == "none" else 0, 0), {"xnli": right[row]}, ids="")
     (line,) = table(tmp_path, "pictures")
     assert line["intermediate"] == f"easy-VQA{named} − easy-VQA, blind{named}" and line["column"] == "XNLI"
     seen, blind = (np.array([*right[row].values()], float) for row in pair)

@@ -48,8 +48,7 @@ def test_a_leaf_without_a_rule_is_named_and_a_rule_can_be_added() -> None:
     with pytest.raises(StiltsError) as caught:
         sharding.shardings(grown, mesh())
     assert caught.value.where == "encoder/layers/adapter/gate"
-    rules = [(r"adapter/gate", P(None, "fsdp")), *sharding.RULES]
-    found = sharding.shardings(grown, mesh(), rules)
+    found = sharding.shardings(grown, mesh(), [(r"adapter/gate", P(None, "fsdp")), *sharding.RULES])
     assert found["encoder"]["layers"]["adapter"]["gate"].spec == P(None, "fsdp")
 
 

@@ -35,8 +35,7 @@ def parse_features(text: str) -> datasets.Features:
 
 def make_parquet(features: str, rows: list[tuple]) -> bytes:
     """Returns a parquet file with the notes that the library wrote when most repositories were converted."""
-    columns = parse_features(features)
-    records = []
+    columns, records = parse_features(features), []
     for row in rows:
         record: dict = {}
         for item, value in zip(features.split(), row, strict=True):

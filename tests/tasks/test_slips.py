@@ -69,16 +69,14 @@ def test_a_missing_null_or_misplaced_value_is_a_bad_row(tmp_path, write, name, p
     seed = SEEDS[name]
     for other, text in seed.files.items():
         write(other, text)
-    text = seed.files[path]
-    by_line = path.endswith(".jsonl") or name == "afriqa"
+    text, by_line = seed.files[path], path.endswith(".jsonl") or name == "afriqa"
     documents = [json.loads(line) for line in text.splitlines()] if by_line else [json.loads(text)]
     for way in spots(documents[-1]):
         if way[-1] in UNREAD or path.endswith("tags_to_id.json"):
             continue
         for slip in ((), (None,), (7.5,), (DEEP,), ({},)):
             changed = [*documents[:-1], replaced(documents[-1], way, *slip)]
-            lines = [json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed]
-            write(path, "".join(lines))
+            write(path, "".join([json.dumps(one, indent=None if by_line else 1) + "\n" for one in changed]))
             elsewhere = name in ("mewslix labels", "mewslix pairs") and way[0] != "entity_id"
             if (
                 (way[-1] == "is_impossible" and not slip)  # may be absent

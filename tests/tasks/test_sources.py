@@ -194,7 +194,6 @@ def test_ccg_tags_that_training_lacks_are_never_right(write, source):
 def test_a_fingerprint_follows_bytes(write, source):
     prints = []
     for step, text in enumerate(("a\tb\tneutral\n", "a\tc\tneutral\n", "a\tb\tneutral\n")):
-        path = write("xnli/dev-de.tsv", text)
-        os.utime(path, ns=(0, step * 10_000_000))
+        os.utime(write("xnli/dev-de.tsv", text), ns=(0, step * 10_000_000))
         prints.append(fingerprint(get_task("xnli"), "dev", "de", source))
     assert prints[0] == prints[2] != prints[1]

@@ -51,8 +51,7 @@ def test_lareqa_ranks_one_pool_of_all_languages(write, source):
         breaks = [[text.index(one), text.index(one) + len(one)] for one in sentences]
         answers = [{"text": answer, "answer_start": text.index(answer)}]
         asked = {"sentence_breaks": breaks, "qas": [{"id": "q1", "question": "?", "answers": answers}]}
-        content = {"data": [{"paragraphs": [{"context": text, **asked}]}]}
-        write(f"lareqa/xquad-r/{language}.json", content)
+        write(f"lareqa/xquad-r/{language}.json", {"data": [{"paragraphs": [{"context": text, **asked}]}]})
     german, english = (read_retrieval(task, "test", language, source) for language in ("de", "en"))
     assert german.candidates is english.candidates and len(english.candidates) == 4
     texts = {candidate.id: candidate.text for candidate in english.candidates}
@@ -68,8 +67,7 @@ def test_lareqa_ranks_one_pool_of_all_languages(write, source):
 
 
 def test_mewslix_marks_the_mention_in_its_sentence(write, source):
-    task = get_task("mewslix")
-    text = "First. The {old} Paris fell. Last."
+    task, text = get_task("mewslix"), "First. The {old} Paris fell. Last."
     spans = [{"start": 0, "end": 6}, {"start": 7, "end": 28}, {"start": 29, "end": 34}]
     span = {"start": 17, "end": 22, "text": "Paris"}
     mention = {"example_id": "m1", "mention_span": span, "entity_id": "Q90"}

@@ -45,8 +45,7 @@ def test_two_processes_write_each_part_once_and_another_size_is_refused(tmp_path
 
 
 def test_xnli_is_aligned_and_its_splits_are_disjoint(world):
-    folder = world / "data" / "xnli"
-    labels = {"entailment", "neutral", "contradiction"}
+    folder, labels = world / "data" / "xnli", {"entailment", "neutral", "contradiction"}
     splits = {split: table(folder / f"{split}-en.tsv", 3) for split in ("train", "dev", "test")}
     assert [{row[2] for row in rows} for rows in splits.values()] == [labels] * 3
     for split in ("dev", "test"):

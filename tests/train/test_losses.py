@@ -27,16 +27,14 @@ def test_classes():
     logits = RANDOM.normal(size=(4, 3)).astype(np.float32)
     label, weight = np.array([2, 0, -1, 1]), np.array([1, 1, 1, 0], np.float32)
     logits[3] = np.inf  # a filler row does not spoil the sum
-    scores = _log_softmax(logits[:2])
-    batch = {"label": label, "weight": weight}
+    scores, batch = _log_softmax(logits[:2]), {"label": label, "weight": weight}
     _check("classify", {"logits": logits}, batch, -scores[0, 2] - scores[1, 0], 2)
 
 
 def test_votes_are_targets_of_all_classes():
     logits = np.array([[0.0, 2.0, -1.0], [1.0, 0.0, 0.0]])
     votes = np.array([[1, 1, 0, -1], [2, 2, 2, 2]])  # targets 1/3, 2/3, 0 and 0, 0, 1
-    targets = np.array([[1 / 3, 2 / 3, 0], [0, 0, 1]])
-    chance = 1 / (1 + np.exp(-logits))
+    targets, chance = np.array([[1 / 3, 2 / 3, 0], [0, 0, 1]]), 1 / (1 + np.exp(-logits))
     expected = -(targets * np.log(chance) + (1 - targets) * np.log(1 - chance)).sum(1)
     weight = np.array([1.0, 0.5])
     batch = {"votes": votes, "label": np.array([1, 2]), "weight": weight}

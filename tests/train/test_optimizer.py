@@ -36,8 +36,7 @@ def test_schedules_by_hand(schedule, warmup):
 
 @pytest.mark.parity
 def test_many_steps_are_those_of_torch(tiny):
-    torch = pytest.importorskip("torch")
-    params = tiny.make_params()
+    torch, params = pytest.importorskip("torch"), tiny.make_params()
     config = OptimizerConfig(learning_rate=1e-2, total_steps=30, warmup=0.2, weight_decay=0.1)
     tx = make_optimizer(config)
     moments = tx.init(params)
