@@ -152,7 +152,7 @@ def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     stacks = tree["encoder"]["layers"]
     if any(leaf.sharding.shard_shape(leaf.shape)[0] < len(leaf) for leaf in jax.tree.leaves(stacks)):
         return tree  # rules of the user's own give each device some layers only
-    numbers = range(model.encoder.num_layers)
+    numbers = range(len(jax.tree.leaves(stacks)[0]))
     layers = [jax.tree.map(partial(_view_layer, number), stacks) for number in numbers]
     return tree | {"encoder": {**tree["encoder"], "layers": layers}}
 

@@ -33,6 +33,7 @@ _PICTURES_FROM = 2**15  # the number of a picture's first place for dropout; no 
 FEW_LAYERS = 4
 _WIDE = 256
 gelu = partial(jax.nn.gelu, approximate=False)
+_TOGETHER = "take both from one load_encoder: loaded.params and loaded.config"
 _POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(layers.PRODUCT),
     "full": jax.checkpoint_policies.nothing_saveable,
@@ -124,9 +125,11 @@ def abstract_encoder(config: EncoderConfig) -> Params:
 
 def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows: bool = False) -> None:
     """Raises where parameters are not those of ``config``, with a ``pooler`` or ``any_rows`` of words if need be."""
-    fix = "take both from one load_encoder: loaded.params and loaded.config"
+    if not isinstance(params, Mapping):
+        what = f"{type(params).__name__} is no tree of parameters."
+        raise ConfigError(what, where="encoder", fix=_TOGETHER)
     rows = "embeddings/word" if any_rows else ""
-    check_shapes({**params, "pooler": {}}, abstract_encoder(config), "encoder", fix, any_rows=rows)
+    check_shapes({**params, "pooler": {}}, abstract_encoder(config), "encoder", _TOGETHER, any_rows=rows)
 
 
 def check_shapes(params: Any, abstract: Any, where: str, fix: str, *, any_rows: str = "") -> None:
@@ -260,6 +263,10 @@ def _run_layers(
     places: jax.Array | None,
 ) -> jax.Array:
     embedded, stacked = hidden, params["layers"]
+    has = len(stacked if isinstance(stacked, list) else jax.tree.leaves(stacked)[0])
+    if has != config.num_layers:  # fewer would be run, or the last one several times
+        what, fix = f"Parameters of {has} layers; the model has {config.num_layers}.", _TOGETHER
+        raise ConfigError(what, where="encoder: layers", fix=fix)
     if compute.remat == "attention":
         attend = jax.checkpoint(attend, prevent_cse=False)
 

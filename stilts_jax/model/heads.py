@@ -22,7 +22,7 @@ from flax import nnx
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
-from stilts_jax.model.encoder import check_shapes, encode, gelu, init_encoder
+from stilts_jax.model.encoder import check_encoder, check_shapes, encode, gelu, init_encoder
 from stilts_jax.model.layers import Norm, Params, bind, draw, drop, linear, row_keys, split, table, widen
 from stilts_jax.sharding import cut_by_compiler
 
@@ -112,6 +112,8 @@ def init_params(
     """
     dtype, given, key = model.compute.param_dtype, heads or {}, layers.typed_key(key)
     named = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))  # noqa: E731
+    if encoder is not None:  # with any rows: the word table may be cut to those of a phase
+        check_encoder(encoder, model.encoder, any_rows=True)
     encoder = dict(init_encoder(model.encoder, named("encoder"), dtype) if encoder is None else encoder)
     given_pooler = encoder.pop("pooler", None)
     if any(head.uses_encoder_pooler for _, head in model.heads):

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from stilts_jax.errors import ConfigError
-from stilts_jax.model import Compute, HeadConfig, Model, apply_model, encode, encoder
+from stilts_jax.model import SHAPES, Compute, HeadConfig, Model, apply_model, encode, encoder
 from stilts_jax.model.layers import Norm, drop
 
 
@@ -60,8 +60,7 @@ def test_hidden_dropout_is_where_transformers_has_it(maker, exact, family):
     embedded, state = np.asarray(jax.jit(run)(params, tokens, dropout_key=jax.random.key(0)))
     assert (embedded == 0).mean() > 0.99
     # Behind XL's second dense layer nothing is dropped: its last norm sees all of that layer's output.
-    size = 0 if config.post_norm else 1
-    np.testing.assert_allclose(np.median(state.std(-1)), size, rtol=0, atol=1e-2)
+    np.testing.assert_allclose(np.median(state.std(-1)), 0 if config.post_norm else 1, rtol=0, atol=1e-2)
 
 
 def test_a_large_mean_does_not_spoil_the_norm(maker):
@@ -80,8 +79,9 @@ def test_a_large_mean_does_not_spoil_the_norm(maker):
         ({"segments": np.ones((4, 9), np.int32)}, "segments and positions"),
         ({"tokens": np.full((1, 19), 5, np.int32)}, "positions for 18"),
         ({"compute": Compute(attention="splash")}, "TPU kernel"),
+        ({"config": SHAPES["tiny"]}, "of 3 layers; the model has 2"),
     ],
-    ids=["too deep", "negative", "segments alone", "too long", "no such chip"],
+    ids=["too deep", "negative", "segments alone", "too long", "no such chip", "another's layers"],
 )
 def test_misuse_says_what_is_wrong(maker, exact, options, because):
     config = maker.config()
@@ -98,8 +98,7 @@ def test_a_share_of_the_values_is_dropped_and_the_mean_stays():
     assert abs(dropped.mean() - 0.2) < 0.002
     # As binomial as independent draws are, along each axis; and neighbours do not go together.
     for axis in range(3):
-        spread = dropped.mean(axis).std() / np.sqrt(0.16 / dropped.shape[axis])
-        assert 0.9 < spread < 1.1
+        assert 0.9 < dropped.mean(axis).std() / np.sqrt(0.16 / dropped.shape[axis]) < 1.1
         first, second = (np.take(dropped, range(a, dropped.shape[axis] - 1 + a), axis) for a in (0, 1))
         assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.01
     assert drop(values, 0.2, None) is values

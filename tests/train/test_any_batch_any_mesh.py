@@ -56,10 +56,13 @@ def test_parameters_that_are_not_the_models_are_named():
         (MODEL, {"encoder": given}, "missing") for given in ({"encoder": encoder}, {**encoder, "layers": {}})
     ]
     wrong += [(wide, {"encoder": encoder}, r"shape \(32,\); the model wants \(64,\)")]
+    wrong += [(MODEL, {"encoder": MODEL}, "Model is no tree of parameters")]  # or what load_encoder returns
     wrong += [(MODEL, {"heads": {"nil": {}}}, "no head 'nil'"), (MODEL, {"heads": {"nli": {}}}, "missing")]
     for model, given, words in wrong:
         with pytest.raises(ConfigError, match=words):
             sj.init_state(model, TX, KEY, **given)
+        with pytest.raises(ConfigError, match=words):
+            sj.init_params(model, KEY, **given)
     with pytest.raises(ConfigError, match="no head 'nil'"):
         sj.check_batch(BATCH, {"encoder": encoder, "heads": {"nli": {}}}, "nil")
 
