@@ -93,6 +93,10 @@ def evaluate_task(
         count, theirs, ours = features.num_examples, ", ".join(features.languages), ", ".join(examples)
         what = f"The features are of {count} examples in {theirs}, not of {len(everything)} in {ours}."
         raise StiltsError(what, where=task.name, fix="build the features of these examples")
+    outputs = model.head(head).num_labels
+    if features.kind in ("classify", "tag") and task.labels and outputs != len(task.labels):
+        what = f"The head {head!r} has {outputs} outputs, the task has the labels {', '.join(task.labels)}."
+        raise StiltsError(what, where=task.name, fix="take a head that was trained on these labels")
     rows = predict(model, params, features, head=head, **options)
     values = iter(DECODERS[features.kind](rows, features, everything))
     parts = {language: list(islice(values, len(part))) for language, part in examples.items()}
@@ -146,6 +150,9 @@ def find_gold(task: Task, part: Sequence[Any] | RetrievalSet) -> Any | None:
     people = task.metric == "vqa_accuracy"
     name = "answers" if people else "tags" if task.kind == "tag" else "label"
     found = [getattr(example, name) for example in part]
+    if strange := [one for one in found if isinstance(one, str)]:  # no prediction would be equal to it
+        fix = "give its number: task.labels.index(name)"
+        raise StiltsError(f"The label {strange[0]!r} is a name.", where=task.name, fix=fix)
     if (() if people else None) in found:
         return None
     return [spell(task, tags) for tags in found] if task.kind == "tag" else found

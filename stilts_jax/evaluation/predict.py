@@ -14,10 +14,11 @@ from jax.sharding import PartitionSpec as P
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream, made_ahead
+from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
 from stilts_jax.progress import SILENT, Progress, counted
-from stilts_jax.settings import POSITIVE, TOKENS_PER_BATCH, MeshConfig
+from stilts_jax.settings import LAYER, POSITIVE, TOKENS_PER_BATCH, MeshConfig
 from stilts_jax.sharding import auto_mesh, batch_multiple, lies_on, make_mesh, shard_batch, shardings
 from stilts_jax.tokenization import PAD_ID, SEP_ID
 from stilts_jax.train.losses import check_tokens
@@ -69,6 +70,7 @@ def predict(
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
     [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
     """
+    _check_parts(model, features, head, layer)
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
     model, on_cpu = _without_training(model, mesh), jax.default_backend() == "cpu"
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
@@ -96,6 +98,21 @@ def predict(
             _take_in(batch, outputs, kept, features)
             bar.advance(int(lengths[batch.rows[batch.rows >= 0]].sum()))
     return kept
+
+
+def _check_parts(model: Model, features: Features, head: str | None, layer: Any) -> None:
+    """Raises where parts do not fit together that would all the same give numbers."""
+    kind, encoder, fix = features.kind, model.encoder, "take the features and the head of one task"
+    if head is not None and not model.head(head).kind == kind in PREDICTORS:
+        what = f"The head is of the kind {model.head(head).kind!r}, and the features are of {kind!r}."
+        raise ConfigError(what, where=f"predict, head {head!r}", fix=fix)
+    if (rows := len(measure_rows(features))) != len(features):
+        what = f"There are {rows} rows of tokens, and {len(features)} of `example`."
+        raise ConfigError(what, where="predict, features", fix="give each row both")
+    what = f"Batches are padded with token {PAD_ID}, and this encoder's pad_id is {encoder.pad_id}."
+    encoder.refuse(encoder.pad_id != PAD_ID, what, "pad_id", "call apply_model on batches of your own")
+    if layer not in (None, "all"):
+        LAYER.check(layer, "layer", "predict")
 
 
 def _bind(

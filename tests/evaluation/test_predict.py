@@ -1,14 +1,19 @@
 """The predictor against one plain batch of all rows."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stilts_jax.errors import ConfigError, StiltsError
 from stilts_jax.evaluation import predict as predict_module
+from stilts_jax.evaluation.evaluate import evaluate_task
 from stilts_jax.evaluation.predict import predict
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.model import encoder
+from stilts_jax.tasks import get_task
 from stilts_jax.tasks.spec import ChoiceExample, ClassifyExample, EmbedExample, SpanExample, TagExample
 
 SETTINGS = FeatureSettings(max_length=48, max_query_length=10, stride=12)
@@ -51,6 +56,22 @@ def test_labels(features, model, head_params, run_at_once, monkeypatch):
     expected = run_at_once("classify", token_rows(rows))["logits"].argmax(axis=1)
     np.testing.assert_array_equal(found["label"], expected)
     assert len({*expected.tolist()}) > 1 and seen == {"high"}
+
+
+def test_parts_that_do_not_fit_are_refused_where_they_would_give_numbers(features, model, head_params):
+    rows, shape, part = features["classify"], model.encoder, head_params("classify")
+    pads, flat = (replace(model, encoder=replace(shape, **one)) for one in ({"pad_id": 0}, {"num_layers": 2}))
+    short = replace(rows, columns={**rows.columns, "example": np.arange(3)})
+    wrong = [(model, features["span"], None, "of 'span'"), (model, short, None, "30 rows of tokens, and 3")]
+    wrong += [(pads, rows, None, "pad_id is 0"), (flat, rows, None, "3 layers"), (model, rows, 1.0, "layer=")]
+    for made, table, layer, words in wrong:
+        with pytest.raises(ConfigError, match=words):
+            predict(made, part, table, head="classify", layer=layer)
+    named = ClassifyExample("0", "a", label="neutral")
+    examples = {"de": [named] * 17, "zh": [named] * 13}
+    for task, words in (("pawsx", "has 3 outputs"), ("xnli", "'neutral' is a name")):  # of its labels too
+        with pytest.raises(StiltsError, match=words):
+            evaluate_task(model, part, get_task(task), rows, examples, head="classify")
 
 
 def test_layers_apart_hold_no_memory_of_their_own(model, head_params, monkeypatch):
@@ -104,8 +125,7 @@ def test_best_spans_follow_the_rule(features, model, head_params, run_at_once):
 
 
 def test_a_window_of_fewer_than_twenty_tokens_offers_as_many_spans_as_a_longer_one():
-    tokens = np.array([[0, 5, 2, 2, 7, 8, 9, 2]])
-    logits = np.arange(8, dtype=np.float32)[None]
+    tokens, logits = np.array([[0, 5, 2, 2, 7, 8, 9, 2]]), np.arange(8, dtype=np.float32)[None]
     batch = {"tokens": tokens, "context_mask": np.ones((1, 8), bool)}
     found = predict_module.best_spans({"start_logits": logits, "end_logits": logits}, batch)
     shapes = {name: array.shape for name, array in found.items()}
