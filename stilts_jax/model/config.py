@@ -202,6 +202,10 @@ class Model:
         names = [name for name, _ in self.heads]
         if len(set(names)) < len(names):
             raise ConfigError(f"Two heads have one name: {', '.join(names)}.", where="model.heads")
+        for name in names:
+            if not name or "/" in name:  # it is a part of the paths of its parameters
+                fix = 'such as "mine", without a /'
+                raise ConfigError(f"{name!r} can't be the name of a head.", where="model.heads", fix=fix)
 
     def head(self, name: str) -> HeadConfig:
         heads = dict(self.heads)

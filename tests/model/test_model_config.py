@@ -24,7 +24,7 @@ def test_shapes_have_the_sizes_of_the_published_models(name):
     assert count == pytest.approx(published[name], rel=2e-3)
 
 
-SPAN = HeadConfig(kind="span")
+SPAN, TINY = HeadConfig(kind="span"), {"encoder": SHAPES["tiny"]}
 ENCODER, RATE = partial(EncoderConfig, **SMALL), {"learning_rate": 1e-3, "total_steps": 9}
 
 
@@ -43,9 +43,10 @@ ENCODER, RATE = partial(EncoderConfig, **SMALL), {"learning_rate": 1e-3, "total_
         (HeadConfig, {"kind": "span", "form": "bert"}, "head.form"),
         (HeadConfig, {"kind": "span", "layer": 3}, "only embed heads"),
         (Compute, {"remat": "fast"}, "remat='fast'"),
-        (Model, {"encoder": SHAPES["tiny"], "heads": (("a", SPAN), ("a", SPAN))}, "one name"),
-        (Model, {"encoder": SHAPES["tiny"], "heads": {"a": SPAN}}, "a dict is tuple(heads.items())"),
-        (Model, {"encoder": SHAPES["tiny"], "heads": (("a", None),)}, "a name and a HeadConfig"),
+        (Model, TINY | {"heads": (("a", SPAN), ("a", SPAN))}, "one name"),
+        *((Model, TINY | {"heads": ((name, SPAN),)}, "the name of a head") for name in ("", "a/b")),
+        (Model, TINY | {"heads": {"a": SPAN}}, "a dict is tuple(heads.items())"),
+        (Model, TINY | {"heads": (("a", None),)}, "a name and a HeadConfig"),
         *((OptimizerConfig, RATE | {name: None}, f"{name}=None is") for name in ("learning_rate", "beta2")),
         (OptimizerConfig, RATE | {"total_steps": "10"}, "a whole number from 1"),
     ],
