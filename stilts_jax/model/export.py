@@ -17,7 +17,8 @@ from safetensors.numpy import save_file
 from stilts_jax.errors import ConfigError, EncoderError
 from stilts_jax.files import local_path, replacing_folder, write_json
 from stilts_jax.model.config import EncoderConfig
-from stilts_jax.model.encoder import check_encoder
+from stilts_jax.model.encoder import check_encoder, check_shapes
+from stilts_jax.model.heads import init_head
 from stilts_jax.model.loading import ENCODER_NAMES, ENCODER_PREFIX, HEADS, TaskHead, Tensor, list_tensors
 from stilts_jax.tokenization import tokenizer_files
 
@@ -81,7 +82,9 @@ def _list_tensors(config: EncoderConfig, params: Any, head: TaskHead | None) -> 
     check_encoder(params, config)
     prefix = "" if beside is None else ENCODER_PREFIX
     found = list_tensors(params, ENCODER_NAMES[config.family], config.num_layers, prefix)
-    if beside is not None:
+    if head and beside is not None:
+        wanted = jax.eval_shape(lambda: init_head(head.config, config, jax.random.key(0)))
+        check_shapes(beside, wanted, "head", "take a head's parameters and its HeadConfig from one place")
         found += list_tensors(beside, HEADS[kind][1])
     return list(zip(found, jax.tree.leaves((params, beside)), strict=True))
 
@@ -122,9 +125,11 @@ def _describe(config: EncoderConfig, head: TaskHead | None, dtype: str) -> dict[
     if head and head.config.kind in ("classify", "tag"):
         count = head.config.num_labels
         labels = head.labels or tuple(f"LABEL_{number}" for number in range(count))
-        if len(labels) != count:
-            what = f"{len(labels)} label names for a head of {count} labels."
-            raise ConfigError(what, where="head.labels", fix="name every label once")
+        listed = isinstance(labels, tuple | list) and all(isinstance(label, str) for label in labels)
+        if not listed or len(labels) != count:
+            what = f"{labels!r} does not name the {count} labels of the head."
+            fix = "give a tuple with the name of each, the first output's first"
+            raise ConfigError(what, where="head.labels", fix=fix)
         described["id2label"] = {str(number): label for number, label in enumerate(labels)}
         described["label2id"] = {label: number for number, label in enumerate(labels)}
     return described

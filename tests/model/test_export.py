@@ -55,8 +55,7 @@ def test_large_weights_are_cut_into_files(maker, tmp_path):
     assert len(files) > 3 and files[0] == f"model-00001-of-{len(files):05d}.safetensors"
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    back = load_encoder(tmp_path / "out")
-    jax.tree.map(np.testing.assert_array_equal, back.params, params)
+    jax.tree.map(np.testing.assert_array_equal, load_encoder(tmp_path / "out").params, params)
 
 
 def test_the_tokenizer_goes_along(maker, tmp_path):
@@ -100,11 +99,17 @@ def test_what_stands_there_is_not_overwritten(maker, tmp_path, monkeypatch):
     ("head", "labels", "because"),
     [
         (HeadConfig(kind="classify", num_labels=3, form="jiant"), (), "jiant"),
-        (HeadConfig(kind="tag", num_labels=3), ("a", "b"), "2 label names"),
+        *(
+            (HeadConfig(kind="tag", num_labels=2), wrong, "name the 2")
+            for wrong in (("a",), "ab", {0: "a", 1: "b"})
+        ),
     ],
 )
 def test_heads_that_transformers_would_not_read(maker, tmp_path, head, labels, because):
     config = maker.config()
     with pytest.raises(ConfigError, match=because):
         made = TaskHead(head, maker.head(config, head), labels)
+        export_encoder(tmp_path / "out", config, maker.encoder(config), head=made)
+    with pytest.raises(ConfigError, match="the model wants"):
+        made = TaskHead(HeadConfig(kind="tag", num_labels=7), maker.head(config, HeadConfig(kind="span")))
         export_encoder(tmp_path / "out", config, maker.encoder(config), head=made)
