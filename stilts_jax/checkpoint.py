@@ -95,6 +95,9 @@ def _blame(error: BaseException, reason: str, where: str) -> CheckpointError:
     if jax.process_count() > 1:  # the others stand in orbax's barrier: only the end of all is safe
         fix = "move this step away and run the same command again"
         return CheckpointError(f"The checkpoint can't be read: {reason}.", where=where, fix=fix)
+    if "Type mismatch at key path" in str(error):  # the record has the paths in lists and tuples only
+        fix = "restore them into the form that was saved: `load` makes dicts of all"
+        return CheckpointError(f"The checkpoint has lists or tuples: {reason}.", where=where, fix=fix)
     return _Damaged(reason, where)
 
 

@@ -55,6 +55,9 @@ def test_the_newest_step_comes_back_bit_for_bit(saved):
         assert int(checkpoints.load("moments")) == 2
         with pytest.raises(CheckpointError, match="another name"):
             checkpoints.save(3, {"record": items["params"]}, {})  # the record would take its place
+        checkpoints.save(3, {"listed": [items["moments"]]}, {})
+        with pytest.raises(CheckpointError, match="has lists or tuples"):  # which is no damage
+            checkpoints.load("listed")
     assert step == 2 and _equal(items, _items(2)) and record == {"history": [[2, 0.5]]}
 
 
