@@ -12,6 +12,7 @@ import inspect
 import json
 import logging
 import math
+import operator
 import os
 import re
 import socket
@@ -151,13 +152,14 @@ class Checkpoints(AbstractContextManager):
         if _RECORD in items:
             fix = "give this item another name"
             raise CheckpointError(f"No item can be named {_RECORD!r}.", where=str(self._directory), fix=fix)
+        step = operator.index(step)  # of numpy or jax too; orbax would save 1.0, and never find it again
         leaves: dict[str, dict[str, list]] = {}
         for name, tree in items.items():
             digests, forms = digest_leaves(tree), parameter_paths(tree)
             leaves[name] = {path: [list(one.shape), str(one.dtype), digests[path]] for path, one in forms}
         # Copied: orbax writes it later, when the caller's lists may have grown.
         whole = {"format": FORMAT, "step": step, "leaves": leaves, _RECORD: dict(record)}
-        payload = json.loads(json.dumps(whole))
+        payload = json.loads(json.dumps(whole, default=_plain))
         # Orbax takes no item without arrays, as the state of ``optax.sgd`` is.
         full = {name: tree for name, tree in items.items() if jax.tree.leaves(tree)}
         arguments = {name: ocp.args.PyTreeSave(tree) for name, tree in full.items()}
@@ -324,6 +326,11 @@ def _quiet_needless_words() -> None:
         logging.getLogger(name).addFilter(
             lambda record: not any(one in record.getMessage() for one in needless)
         )
+
+
+def _plain(value: Any) -> Any:
+    """Returns what a number of numpy or of jax is in JSON, such as the loss of a step."""
+    return jax.device_get(value).tolist() if hasattr(value, "dtype") else json.JSONEncoder().default(value)
 
 
 def _checksum(payload: Mapping[str, Any]) -> str:

@@ -155,11 +155,13 @@ def test_a_step_can_be_saved_again_and_its_record_is_that_of_the_call(tmp_path):
     history = []
     with Checkpoints(tmp_path / "c") as checkpoints:
         for seed in (1, 2):
-            checkpoints.save(3, _items(seed), {"history": history})
+            checkpoints.save(np.int64(3), _items(seed), {"history": history, "loss": jnp.float32(0.5)})
             history.append([seed, 0.5])  # while orbax is still writing
         checkpoints.wait()
         step, items, record = checkpoints.restore_newest(_abstract(_items(0)))
-    assert step == 3 and _equal(items, _items(2)) and record == {"history": [[1, 0.5]]}
+        with pytest.raises(TypeError, match="'float'"):
+            checkpoints.save(4.0, items, {})  # which orbax saves, and never finds
+    assert step == 3 and _equal(items, _items(2)) and record == {"history": [[1, 0.5]], "loss": 0.5}
 
 
 def test_a_save_that_fails_half_way_leaves_the_older_step(tmp_path, monkeypatch):
