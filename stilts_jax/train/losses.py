@@ -161,15 +161,16 @@ def complete_batch(batch: Mapping[str, Any], kind: str, where: str) -> dict[str,
         if not fits or any(sizes.setdefault(letter, size) != size for letter, size in zip(letters, shape)):
             what = f"{name} has the shape {shape}, it must be [{', '.join(letters)}]."
             raise TrainingError(what, where=where, fix=f"each letter is one size; the batch has {has}")
-        complete[name] = jnp.asarray(complete[name])
         _check_integers(name, complete[name], where)
+        complete[name] = jnp.asarray(complete[name])
     return complete
 
 
 def _check_integers(name: str, array: Any, where: str) -> None:
-    if name not in FRACTIONS and not jnp.issubdtype(array.dtype, jnp.integer):
-        what = f"{name} holds {array.dtype}, it must hold integers."
-        raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32)")
+    dtype = array.dtype if hasattr(array, "dtype") else np.asarray(array).dtype  # of a list, too
+    if name not in FRACTIONS and not jnp.issubdtype(dtype, jnp.integer):
+        what = f"{name} holds {dtype}, it must hold integers."
+        raise TrainingError(what, where=where, fix=f"give {name}.astype(numpy.int32), of names their numbers")
 
 
 def check_tokens(tokens: np.ndarray, rows: int, where: str = "tokens") -> None:

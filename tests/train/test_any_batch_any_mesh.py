@@ -24,10 +24,11 @@ def step(state, batch):
 
 @pytest.mark.parametrize("kind", sorted(LOSSES))
 def test_what_is_missing_is_named(kind):
-    sizes = {"B": 2, "C": 3, "T": 4, "U": 5, "M": 1}
-    shapes = LOSSES[kind][1].items()
+    sizes, shapes = {"B": 2, "C": 3, "T": 4, "U": 5, "M": 1}, LOSSES[kind][1].items()
     whole = {name: np.zeros([sizes[letter] for letter in letters], np.int32) for name, letters in shapes}
     assert complete_batch(whole, kind, "here")["weight"].tolist() == [1, 1]
+    with pytest.raises(TrainingError, match="tokens holds <U1, it must hold integers"):
+        complete_batch(whole | {"tokens": whole["tokens"].astype(str).tolist()}, kind, "here")
     for name in whole:
         with pytest.raises(TrainingError, match=f"lacks {name}"):
             complete_batch({key: value for key, value in whole.items() if key != name}, kind, "here")
