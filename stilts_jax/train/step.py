@@ -235,7 +235,7 @@ def _move(
     try:
         updates, moments = update(gradients, state.moments, state.params, **seen)
     except TypeError as error:
-        fix = "take one that needs gradients alone; optax.GradientTransformation(tx.init, tx.update) is given no more"
+        fix = "take that of init_state; optax.GradientTransformation(tx.init, tx.update) is given gradients alone"
         what = f"The optimizer does not take what a step has: {error}."
         raise ConfigError(what, where="tx", fix=fix) from error
     # Gradients are float32 or wider; moments that were made of narrower parameters stay as narrow, or the next step
