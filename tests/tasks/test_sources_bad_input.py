@@ -89,7 +89,7 @@ def test_blanked_gold_is_refused_where_training_needs_it(tmp_path, write):
         write(f"pawsx/{name}.tsv", "a\tb\n")
     source = DataSource(tmp_path)
     assert read_examples(get_task("pawsx"), "test", "en", source)[0].label is None
-    with pytest.raises(DataError, match="gold is blank") as caught:
+    with pytest.raises(DataError, match=r"gold is blank.*; the columns are sentence1, sentence2") as caught:
         read_examples(get_task("pawsx"), "train", "en", source)
     assert "train-en.tsv:1" in caught.value.where and "pawsx, train, en" in caught.value.where
 

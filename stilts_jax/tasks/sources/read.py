@@ -195,7 +195,7 @@ def read_counted(task: Task, split: str, language: str, source: DataSource) -> R
         reason = "training needs it" if split == "train" else "other rows of the file have it"
         for path, row in blank.values():
             with problems.skipping(path, row):
-                raise BadRow(f"gold is blank, and {reason}")
+                raise BadRow(f"gold is blank, and {reason}; the columns are {', '.join(row.fields)}")
         examples = [example for index, example in enumerate(examples) if index not in blank]
     if not examples and task.kind != "mlm":  # of a few lines of text none may be kept for dev
         left_out = f"{dropped} rows are dropped, {len(problems.found)} skipped"
