@@ -30,6 +30,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,11 @@ def _make_task(
     for word, column in {**columns, "id": data["id"]}.items():
         if not all(isinstance(one, str) for one in (column if isinstance(column, tuple) else [column])):
             raise ConfigError(f"{word}={column!r} is no text.", where=where, fix="name a column")
+    listed = ((column,) if isinstance(column, str) else column for column in columns.values())
+    read = list(filter(None, chain.from_iterable(listed)))
+    if kind != "tag" and len(set(read)) < len(read):  # of tags only some of the columns are read
+        what = f"One column stands for two things: {', '.join(read)}."
+        raise ConfigError(what, where=where, fix="name each column once")
     language = given.setdefault("source_language", "en")
     languages = (language, *given.setdefault("languages", (language,)))
     shared = {"codes": data["codes"], "by_language": data["language_column"]}

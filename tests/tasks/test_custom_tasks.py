@@ -189,6 +189,8 @@ REVIEWS = {"name": "reviews", "files": {"train": "a.csv", "dev": "b.csv"}}
         (classify_task, {"hyperparameters": {"papers": Hyperparameters()}}, "'paper'"),
         (classify_task, {"hyperparameters": Hyperparameters()}, "hyperparameters"),
         (classify_task, {"hyperparameters": {"paper": {"epochs": 3}}}, "Hyperparameters"),
+        *((classify_task, {"text": name, "pair": "label"}, "two things: ") for name in ("text", "label")),
+        (pair_task, {"first": "a", "second": "a"}, "a, a"),
         (choice_task, {"choices": "choice1"}, "choices"),
         (choice_task, {"choices": (1, 2)}, "choices"),
         (choice_task, {"chioces": ("a", "b")}, "'choices'"),
