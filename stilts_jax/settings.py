@@ -16,6 +16,7 @@ DEBUG_SHAPE = "tiny"  # what `:debug` puts in the encoder's place
 # Where nothing tighter is known, what the arrays behind an option can hold.
 COUNT, POSITIVE = Range(0, 2**31 - 1), Range(1, 2**31 - 1)
 ROWS = Range(1, 2**16)  # of a batch
+EPOCHS = Range(1e-6, 1e6)
 LENGTH = Range(8, 2**16)  # of a row, in tokens
 TOKENS_PER_BATCH = Range(0, 2**26)
 NEIGHBOURS = Range(1, 1024)
@@ -116,7 +117,7 @@ class TrainSettings(OptimizerSettings):
 
     learning_rate: Annotated[float | None, SHARE] = None
     batch_size: Annotated[int | None, ROWS] = None
-    epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
+    epochs: Annotated[float | None, EPOCHS] = None
     max_length: Annotated[int | None, LENGTH] = None
     warmup: Annotated[float | None, WARMUP] = None  # below 1: share of the steps; else a number of steps
     weight_decay: Annotated[float | None, SHARE] = None
@@ -180,7 +181,7 @@ class MixtureSettings(Checked):
     cap: Annotated[int, POSITIVE] = 131072  # of a task's examples (recalled from the paper, not verified)
     temperature: Annotated[float, Range(1.0, 1e6)] = 2.0
     # Of each of several tasks, masked language modelling aside; None: what each has alone. (The paper has 3.)
-    epochs: Annotated[float | None, Range(1e-6, 1e6)] = None
+    epochs: Annotated[float | None, EPOCHS] = None
     weights: str = ""  # as in "mnli=2,mlm=1"
     mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "/mlm" gets
     mlm_alpha: Annotated[float, SHARE] = 0.3  # languages of MLM are drawn with p ~ n^alpha

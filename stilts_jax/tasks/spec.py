@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
+from stilts_jax.checked import Checked
 from stilts_jax.errors import ConfigError, nearest
-from stilts_jax.settings import Preset, SourceKind
+from stilts_jax.settings import EPOCHS, HEAD_RATE, LENGTH, POSITIVE, ROWS, SHARE, WARMUP, Preset, SourceKind
 
 Kind = Literal["classify", "choice", "tag", "span", "embed", "mlm"]
 Group = Literal["classification", "tagging", "qa", "retrieval", "intermediate"]
@@ -201,19 +202,23 @@ def _make_source(kind: SourceKind, paths: Mapping[str, Any], dev: str, splits: s
 
 
 @dataclass(frozen=True, slots=True)
-class Hyperparameters:
+class Hyperparameters(Checked):
     """How a task is fine-tuned, as far as the task decides it."""
 
-    learning_rate: float = 1e-5
-    batch_size: int = 32  # examples of one optimizer step
-    epochs: float = 2.0
-    max_length: int = 256
-    warmup: float = 0.1  # a share of all steps if below 1, else a number of steps
-    weight_decay: float = 0.01
-    max_query_length: int = 64  # subwords kept of a question (span), or of the first text of a pair (embed)
-    stride: int = 128  # subwords by which one window of a long context moves to the next (span)
-    label_alpha: float = 1.0  # a label is drawn as often as its rows to this power (classify)
-    head_rate: float = 1.0  # learning rate of the head, whose parameters are new, over that of the encoder
+    group: ClassVar[str] = "hyperparameters."
+    learning_rate: Annotated[float, SHARE] = 1e-5
+    batch_size: Annotated[int, ROWS] = 32  # examples of one optimizer step
+    epochs: Annotated[float, EPOCHS] = 2.0
+    max_length: Annotated[int, LENGTH] = 256
+    warmup: Annotated[float, WARMUP] = 0.1  # a share of all steps if below 1, else a number of steps
+    weight_decay: Annotated[float, SHARE] = 0.01
+    # Subwords kept of a question (span), or of the first text of a pair (embed).
+    max_query_length: Annotated[int, POSITIVE] = 64
+    stride: Annotated[int, POSITIVE] = 128  # subwords from one window of a context to the next (span)
+    # To this power of its rows a label is drawn (classify).
+    label_alpha: Annotated[float, SHARE] = 1.0
+    # Learning rate of the head, whose parameters are new, over that of the encoder.
+    head_rate: Annotated[float, HEAD_RATE] = 1.0
 
 
 # What XTREME's own scripts have in common.

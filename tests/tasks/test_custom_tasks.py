@@ -165,6 +165,7 @@ def test_rows_of_one_id_are_translations(tmp_path, make, options, row):
     assert [one.id for one in read_examples(task, "train", "en", DataSource(tmp_path))] == ["x7"]
 
 
+rates = lambda name, files, **given: Hyperparameters(**given)  # noqa: E731
 REVIEWS = {"name": "reviews", "files": {"train": "a.csv", "dev": "b.csv"}}
 
 
@@ -191,6 +192,7 @@ REVIEWS = {"name": "reviews", "files": {"train": "a.csv", "dev": "b.csv"}}
         (classify_task, {"hyperparameters": {"paper": {"epochs": 3}}}, "Hyperparameters"),
         *((classify_task, {"text": name, "pair": "label"}, "two things: ") for name in ("text", "label")),
         (pair_task, {"first": "a", "second": "a"}, "a, a"),
+        *((rates, {"epochs": value}, "hyperparameters.epochs") for value in ("3", -3)),
         (choice_task, {"choices": "choice1"}, "choices"),
         (choice_task, {"choices": (1, 2)}, "choices"),
         (choice_task, {"chioces": ("a", "b")}, "'choices'"),
