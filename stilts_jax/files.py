@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,13 +75,17 @@ def make_folder(path: Path, option: str, *, to_write: bool = True) -> None:
 
 
 def check_out(out: Path, *read: Path) -> None:
-    """Refuses a file to write that is a folder, or one of those that are read for it, before any work is done."""
+    """Makes the folder of the file that --out names, before any work is done; refuses what a file can't replace.
+
+    That is one of those that are ``read`` for it, a folder, or a pipe, device or link (``/dev/stdout``), which would be
+    lost, and whoever waits behind it would get nothing.
+    """
     if os.path.realpath(out) in map(os.path.realpath, read):
         what = "This file is read: it would be written over."
-    elif out.is_dir():
-        what = "This is a folder, and a file is to be written."
+    elif os.path.lexists(out) and not stat.S_ISREG(out.lstat().st_mode):
+        what = "This is a folder, link, pipe or device, and a file is to be written."
     else:
-        return
+        return make_folder(out.parent, "--out")
     raise ConfigError(what, where=str(out), fix="name another file with --out")
 
 

@@ -30,8 +30,7 @@ def test_a_signal_outside_of_training_ends_with_its_code(monkeypatch, capsys, nu
     monkeypatch.setattr(tasks, "run", work)
     before = signal.getsignal(number)
     assert (main(["tasks"]), signal.getsignal(number)) == (code, before)
-    said = capsys.readouterr().err
-    assert "after step 7." in said and "run the same command again" in said
+    assert "after step 7." in (said := capsys.readouterr().err) and "run the same command again" in said
 
 
 TRAIN = "train --config=target --data_root={root} "
@@ -52,7 +51,9 @@ BAD_LINES = (
     (MINE + "--neighbours=0", "--neighbours"),
     (MINE + "--tokens_per_batch=-1", "--tokens_per_batch"),
     (MINE + "--threshold=nan", "--threshold"),
-    (MINE + "--out={file}/below", "--out"),
+    (MINE + "--out=/dev/stdout", "pipe or device"),
+    ("predict {root} --input={root}/x.tsv --out={file}/below", "--out"),
+    ("score --predictions={root} --gold={root} --out=/dev/stdout", "pipe or device"),
     ("bench --max_length=1", "at least 8"),
     ("bench --rows=0", "--rows"),
     ("plan --topology=cpu:1 --rows=x", "--rows"),
@@ -85,8 +86,7 @@ def test_a_wrong_command_line_is_refused_in_plain_words(line, word, tmp_path, ca
     (tmp_path / "root").mkdir()
     places = {"root": tmp_path / "root", "file": tmp_path / "file"}
     assert main([item.format(**places) for item in line.split(" ") if item]) == EXIT_USAGE
-    said = capsys.readouterr().err
-    assert word in said and "Traceback" not in said
+    assert word in (said := capsys.readouterr().err) and "Traceback" not in said
     assert not list((tmp_path / "root").rglob("*")) and not list(Path().glob("gs:*"))
 
 

@@ -8,7 +8,7 @@ from argparse import Namespace
 
 from stilts_jax.checked import Range
 from stilts_jax.commands.options import Add
-from stilts_jax.files import check_out, local_path, make_folder
+from stilts_jax.files import check_out, local_path
 from stilts_jax.progress import counted
 from stilts_jax.settings import NEIGHBOURS
 
@@ -34,7 +34,6 @@ def run(arguments: Namespace) -> None:
     from stilts_jax.model import Compute
 
     check_out(arguments.out, arguments.source, arguments.target)
-    make_folder(arguments.out.parent, "--out")
     keep_programs()
     encoder = open_model(arguments.encoder, progress=arguments.progress)
     options = {name: getattr(arguments, name) for name in ("layer", "tokens_per_batch", "progress")}

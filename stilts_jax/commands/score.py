@@ -10,7 +10,7 @@ from typing import Any
 
 from stilts_jax.commands.options import Add, joined_names
 from stilts_jax.errors import ConfigError
-from stilts_jax.files import local_path
+from stilts_jax.files import check_out, local_path
 from stilts_jax.progress import counted
 
 
@@ -31,6 +31,8 @@ def run(arguments: Namespace) -> None:
     if arguments.task and arguments.benchmark:
         what, fix = "Tasks and a benchmark can't be scored at once.", "leave --task or --benchmark out"
         raise ConfigError(what, where="stilts score", fix=fix)
+    if arguments.out is not None:
+        check_out(arguments.out)
     if arguments.task:
         scores = score_tasks(arguments.task, arguments.predictions, arguments.gold)
     elif arguments.benchmark == "xtreme-up":
