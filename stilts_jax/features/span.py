@@ -33,8 +33,10 @@ def build_span(examples: Sequence[SpanExample], work: Work) -> Columns:
     query = query.head(settings.max_query_length)
     capacity = settings.max_length - _OFFSET - 1 - query.lengths
     if len(capacity) and capacity.min() < 1:
-        what = f"a question of {query.lengths.max()} tokens leaves no room in {settings.max_length} tokens"
-        raise ConfigError(what, fix="lower max_query_length or raise max_length")
+        longest, room = examples[int(capacity.argmin())], settings.max_length
+        what = f"A question of {query.lengths.max()} tokens leaves no room for its context in {room} tokens."
+        where = f"question {longest.id}: {longest.question[:60]!r}"
+        raise ConfigError(what, where=where, fix="raise max_length (config.train.max_length)")
     lengths = np.diff(located.offsets)[context_of]
     windows = of, begins, sizes = plan_windows(lengths, capacity, settings.stride)
     query = query.pick(of)

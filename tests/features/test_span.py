@@ -3,6 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stilts_jax.errors import ConfigError
 from stilts_jax.features.build import FeatureSettings, build_features
 from stilts_jax.features.span import find_max_context, locate, plan_windows
 from stilts_jax.tasks.spec import SpanExample
@@ -31,10 +32,12 @@ def test_windows_are_those_of_transformers(tokenizer, plain, lines):
         cut = {"truncation": "only_second", "max_length": 60, "stride": overlap}
         found = plain(example.question, example.context, **cut, return_overflowing_tokens=True)
         for window in found["input_ids"]:
-            assert features.columns["example"][row] == index
-            assert features.columns["tokens"][row].tolist() == window
+            assert [features.columns[one][row].tolist() for one in ("example", "tokens")] == [index, window]
             row += 1
     assert row == len(features) > len(examples)
+    with pytest.raises(ConfigError, match="no room") as caught:
+        build_features("span", {"en": examples}, tokenizer, FeatureSettings(max_length=12), training=False)
+    assert any(one.question[:60] in caught.value.where for one in examples) and "raise" in caught.value.fix
 
 
 @pytest.mark.parametrize("stride", [7, 500])
@@ -48,9 +51,8 @@ def test_columns_say_where_tokens_and_answers_are(tokenizer, lines, stride):
     for row, index in enumerate(columns["example"].tolist()):
         example = examples[index]
         query = tokenizer.encode([example.question]).ids[:12].tolist()
-        tokens, begin, end, best = (
-            columns[name][row].tolist() for name in ("tokens", "char_start", "char_end", "max_context")
-        )
+        names = ("tokens", "char_start", "char_end", "max_context")
+        tokens, begin, end, best = (columns[name][row].tolist() for name in names)
         first = len(query) + 3
         assert len(tokens) == len(begin) == len(end) == len(best) <= 50
         assert tokens[:first] == [0, *query, 2, 2] and tokens[-1] == 2
@@ -67,8 +69,8 @@ def test_columns_say_where_tokens_and_answers_are(tokenizer, lines, stride):
         # The smallest stretch of subwords that holds the answer, and no other.
         assert begin[a] <= start < end[a] and begin[b] < start + len(text) <= end[b]
         assert first <= a <= b < len(tokens) - 1
-    for index, example in enumerate(examples):  # each token of a context has its best window once
-        assert sorted(best_of[index]) == sorted(whole[example.context])
+    # Each token of a context has its best window once.
+    assert all(sorted(best_of[i]) == sorted(whole[e.context]) for i, e in enumerate(examples))
     assert not answered & {i for i, e in enumerate(examples) if e.impossible}
     if stride == 7:  # windows overlap by more than an answer's length
         assert answered == {i for i, e in enumerate(examples) if e.answers}
@@ -94,8 +96,7 @@ def test_every_subword_stands_inside_its_text_and_never_on_a_space(tokenizer, te
         for a, b in zip(located.starts[span] - begin, located.ends[span] - begin):
             assert text[a:b] == text[a:b].strip()
             covered[a:b] = True
-        for number, character in enumerate(text):
-            assert covered[number] or character in " \t\u200b\u00a0"
+        assert all(seen or letter in " \t\u200b\u00a0" for seen, letter in zip(covered, text, strict=True))
 
 
 DOCUMENTS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 25)), min_size=1, max_size=4)
@@ -124,8 +125,7 @@ def test_windows_cover_documents_and_each_token_has_one_best_window(documents, s
         spans = [(int(begins[w]), int(sizes[w])) for w in mine]
         assert spans[0][0] == 0 and sum(spans[-1]) == length
         assert all(size <= room for _, size in spans)
-        step = min(stride, room)
-        assert [start for start, _ in spans] == [step * i for i in range(len(spans))]
+        assert [start for start, _ in spans] == [min(stride, room) * i for i in range(len(spans))]
         assert all(sum(spans[i]) < length for i in range(len(spans) - 1))  # none behind the one that ends it
         for position in range(length):
             inside = [i for i, (start, size) in enumerate(spans) if 0 <= position - start < size]
