@@ -122,9 +122,9 @@ def made(name="reviews", **words):
 
 
 DECLARATIONS = {
-    "another column": made(text="verdict"),
+    "another column": made(text="sentence"),
     "labels the other way round": made(labels=("good", "bad")),
-    "a second text": made(pair="verdict"),
+    "a second text": made(pair="reply"),
     "another version": made(version=2),
 }
 
