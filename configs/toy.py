@@ -16,7 +16,7 @@ from stilts_jax.config import base_config, parse_argument
 
 PRETRAINING_STEPS = {"test": 20, "small": 1000, "full": 3000}
 # Rows and columns. In small those that take longest come first: no process of two is left alone at the end for long.
-# In full SQuAD leads its row with MNLI, whose low rate would be the row's: too low to learn answers.
+# In full SQuAD leads its row with MNLI, whose low rate would be the row's: TyDiQA gains a third of it then.
 GRIDS = {
     "test": ("none+mnli", "udpos+xquad+tatoeba"),
     "small": ("none+mnli+squad_v1+mnli/squad_v1", "xquad+tydiqa+xnli+udpos+panx+tatoeba+bucc"),
