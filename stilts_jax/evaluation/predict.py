@@ -70,13 +70,11 @@ def predict(
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
     [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
     """
-    _check_parts(model, features, head, layer)
+    kept, lengths = Rows(), _measure_parts(model, features, head, layer)
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
     model, on_cpu = _without_training(model, mesh), jax.default_backend() == "cpu"
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
     run = _bind(model, params, head, layer, features.kind, mesh)
-    check_tokens(features.columns["tokens"].values, model.encoder.vocab_size, name)
-    kept, lengths = Rows(), measure_rows(features)
     batches, shapes = counted(len(stream), "batch", "es"), counted(len(stream.shapes), "shape")
     label = f"{name}: {counted(len(features), 'row')} in {batches} of {shapes}"
 
@@ -100,19 +98,21 @@ def predict(
     return kept
 
 
-def _check_parts(model: Model, features: Features, head: str | None, layer: Any) -> None:
-    """Raises where parts do not fit together that would all the same give numbers."""
+def _measure_parts(model: Model, features: Features, head: str | None, layer: Any) -> np.ndarray:
+    """Returns the tokens of each row; raises where parts do not fit together that would all the same give numbers."""
     kind, encoder, fix = features.kind, model.encoder, "take the features and the head of one task"
     if head is not None and not model.head(head).kind == kind in PREDICTORS:
         what = f"The head is of the kind {model.head(head).kind!r}, and the features are of {kind!r}."
         raise ConfigError(what, where=f"predict, head {head!r}", fix=fix)
-    if (rows := len(measure_rows(features))) != len(features):
-        what = f"There are {rows} rows of tokens, and {len(features)} of `example`."
+    if len(lengths := measure_rows(features)) != len(features):
+        what = f"There are {len(lengths)} rows of tokens, and {len(features)} of `example`."
         raise ConfigError(what, where="predict, features", fix="give each row both")
     what = f"Batches are padded with token {PAD_ID}, and this encoder's pad_id is {encoder.pad_id}."
     encoder.refuse(encoder.pad_id != PAD_ID, what, "pad_id", "call apply_model on batches of your own")
     if layer not in (None, "all"):
         LAYER.check(layer, "layer", "predict")
+    check_tokens(features.columns["tokens"].values, encoder.vocab_size, head or "embed")
+    return lengths
 
 
 def _bind(
