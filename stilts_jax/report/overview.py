@@ -59,9 +59,9 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     if not grid.compared:
         lacks = "intermediate task" if grid.rows[0][0] == BASELINE else "baseline (intermediate task “none”)"
         return [f"Every row stands by itself: there is no {lacks} to compare with."]
-    found = _find(grid, comparisons)
+    found, behind = _find(grid, comparisons)
     nothing = "No per-item scores of the same items and seeds were kept: nothing can be told from noise."
-    sentences = [say(found) if found else nothing]
+    sentences = [f"{say(found)}{_say_apart(grid, comparisons, found, behind)}" if found else nothing]
     single: dict[str, list[str]] = {}  # tasks by the training of which no row has several seeds
     compared = {*grid.compared}
     own = grid.shown[[row in compared for row in zip(grid.shown.intermediate, grid.shown.source)]]
@@ -80,8 +80,8 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
     return sentences
 
 
-def _find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
-    """Every kind of intermediate training by every group of targets, corrected over all of them."""
+def _find(grid: Grid, comparisons: Comparisons) -> tuple[list[Comparison], list[list[tuple[Row, str]]]]:
+    """Every kind of intermediate training by every group of targets, corrected; and the cells behind each."""
     kinds: dict[str, list] = {}
     for row in grid.compared:
         kinds.setdefault(trained_on(row[0]), []).append(row)
@@ -98,14 +98,29 @@ def _find(grid: Grid, comparisons: Comparisons) -> list[Comparison]:
         group, size = GROUP_TITLES[grid.group(task)], sizes.get(task, 0)
         little = 0 < size < _LITTLE * largest.get(group, 0)
         groups.setdefault(group.lower() + " with little training data" * little, []).append(task)
-    found, there = [], comparisons.tests
+    found, behind, there = [], [], comparisons.tests
     for (kind, rows), (title, tasks) in itertools.product(kinds.items(), groups.items()):
         rows = [row for row in rows if any((row, task) in there for task in tasks)]
         tasks = [task for task in tasks if rows and all((row, task) in there for row in rows)]
         if tasks:
-            codes = {code for pair in itertools.product(rows, tasks) for code in there[pair].languages}
+            behind.append([*itertools.product(rows, tasks)])
+            codes = {code for cell in behind[-1] for code in there[cell].languages}
             found.append(Comparison(kind, title, tuple(codes), comparisons.mean(rows, tasks), {}))
-    return correct(found)
+    return correct(found), behind
+
+
+def _say_apart(grid: Grid, comparisons: Comparisons, found: list[Comparison], behind: list[list]) -> str:
+    """Names the cells with a star, the largest first, whose gain or loss is no part of what ``found`` says."""
+    told = {(cell, one.interval.difference > 0) for one, of in zip(found, behind) if one.holds for cell in of}
+    cells = [(cell, one.interval.difference) for cell, one in comparisons.tests.items() if one.holds]
+    apart = [(cell, moved) for cell, moved in cells if (cell, moved > 0) not in told]
+    apart.sort(key=lambda one: -abs(one[1]))
+    names = [
+        f"{grid.title(task)} {signed(moved)} after {grid.row_title(row)}" for (row, task), moved in apart
+    ]
+    more = f" and {len(names) - _LISTED} more" * (len(names) > _LISTED)
+    shown = f"{', '.join(names[:_LISTED])}{more}"
+    return f" Beyond noise in single tasks only (the table's stars): {shown}." * bool(names)
 
 
 def say(found: Sequence[Comparison]) -> str:
