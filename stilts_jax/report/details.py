@@ -234,7 +234,7 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
     # What is not zero-shot comes first.
     marks, heads = (Cell("NO", strong=True), Cell("yes")), "Remark|zero-shot|phases|for instance"
     rows = [[note, marks[good], len(names), names[0]] for (good, note), names in sorted(remarks.items())]
-    noted = Table.plain("selection", "Remarks on model selection", heads, rows)
+    noted = Table.plain("selection", "Remarks on data and selection", heads, rows)
     # What intermediate trainings reached on their own tasks: a failed one explains its row.
     frame, reached = grid.all_scores, list[list]()
     shown = frame[(frame.stage == "intermediate") & frame.reported & frame.main]

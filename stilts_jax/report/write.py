@@ -97,6 +97,7 @@ def write_report(
 def _page(title: str, lead: list[str], sections: list[Block]) -> str:
     loader = jinja2.PackageLoader("stilts_jax", "report")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    lead = [text.replace(" %", "\xa0%") for text in lead]  # no line begins with the sign
     return environment.get_template("page.html.jinja").render(title=title, lead=lead, sections=sections)
 
 

@@ -136,7 +136,7 @@ def test_the_mean_over_tasks_has_the_interval_of_independent_tasks(tmp_path):
     expected = [middle, middle - 1.96 * error, middle + 1.96 * error]
     assert [float(line[name]) for name in ("difference", "low", "high")] == pytest.approx(expected, abs=0.02)
     low, high = (f"{expected[place]:+.1f}".replace("-", "−") for place in (1, 2))
-    assert f"(95 % {low} to {high}, 1 language)" in paths.html.read_text("utf-8")
+    assert f"(95\xa0% {low} to {high}, 1 language)" in paths.html.read_text("utf-8")
 
 
 def test_one_family_of_correlations_has_scipys_q(tmp_path):
