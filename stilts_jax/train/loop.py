@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,10 @@ class Run:
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
         places, form = jax.tree.flatten(self._shardings)
-        given = config.optimizer, config.accumulation, tuple(places), form
+        self._numbers = jax.device_put(config.optimizer.numbers, self._shardings.step)
+        # Whatever the rate and the length of the run, its steps are the same program.
+        alike = replace(config.optimizer, learning_rate=0.0, total_steps=1, warmup=0.0)
+        given = alike, config.accumulation, tuple(places), form
         self._functions = {task: _compile(loss, *given) for task, loss in config.losses.items()}
         abstract, keep = with_shardings(state, self._shardings), config.train.keep_latest
         self._abstract = {"params": abstract.params, "moments": abstract.moments}
@@ -227,7 +230,7 @@ class Run:
         start, hits = time.monotonic(), _events[_HITS]
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
-            self._state, metrics = self._functions[batch.task](self._state, placed, self._seed)
+            self._state, metrics = self._functions[batch.task](self._state, placed, self._seed, self._numbers)
         compiling = 0.0
         if is_new:
             compiling = time.monotonic() - start
@@ -299,15 +302,19 @@ class Run:
 def _compile(
     loss_fn: LossFn, optimizer: OptimizerConfig, accumulation: int, places: tuple[Any, ...], form: Any
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-    """Returns ``train_step(state, batch, seed)``, jitted: it donates the state, and gives one that lies the same.
+    """Returns ``train_step(state, batch, seed, numbers)``, jitted: it donates the state, and gives one that lies alike.
 
-    The seed is an argument: runs of other seeds find this step in the process, or in the cache on disk.
+    The seed and the schedule's numbers are arguments: runs that differ in these alone find this step in the process, or
+    in the cache on disk.
     """
-    given: Any = {"loss_fn": loss_fn, "tx": make_optimizer(optimizer), "accumulation": accumulation}
 
-    def step(state: TrainState, batch: Any, seed: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
-        new, metrics = train_step(state, batch, key=jax.random.key(seed), skip_non_finite=True, **given)
-        return new, metrics | {"learning_rate": jnp.asarray(optimizer.rates()(state.step))}
+    def step(
+        state: TrainState, batch: Any, seed: jax.Array, numbers: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        key, rates = jax.random.key(seed), optimizer.rates(numbers)
+        given: Any = {"tx": make_optimizer(optimizer, rates), "accumulation": accumulation}
+        new, metrics = train_step(state, batch, loss_fn=loss_fn, key=key, skip_non_finite=True, **given)
+        return new, metrics | {"learning_rate": jnp.asarray(rates(state.step))}
 
     state = jax.tree.unflatten(form, places)
     # The metrics lie as the number of the step: whole on every device.

@@ -52,19 +52,30 @@ class OptimizerConfig(OptimizerSettings):
         """Steps until the full learning rate is reached."""
         return math.ceil(self.total_steps * self.warmup) if self.warmup < 1 else int(self.warmup)
 
-    def rates(self) -> optax.Schedule:
-        """Returns the learning rate by step: the first step of a warm-up has rate 0, as in PyTorch."""
-        rate, rise = self.learning_rate, self.warmup_steps
-        fall = max(1, self.total_steps - rise)
-        after = {
-            "linear": optax.linear_schedule(rate, 0.0, fall),
-            "cosine": optax.cosine_decay_schedule(rate, fall),
-            "constant": optax.constant_schedule(rate),
+    @property
+    def numbers(self) -> np.ndarray:
+        """What a schedule of this kind depends on, float [3]: the full rate, the steps of its rise and of its fall."""
+        rise = self.warmup_steps
+        return np.array([self.learning_rate, rise, max(1, self.total_steps - rise)], float)
+
+    def rates(self, numbers: Any = None) -> optax.Schedule:
+        """Returns the learning rate by step: the first step of a warm-up has rate 0, as in PyTorch.
+
+        ``numbers`` stand in for this config's own. Where a program gets them as an argument, runs of other rates and
+        lengths share it.
+        """
+        rate, rise, fall = self.numbers.tolist() if numbers is None else numbers
+        share = {
+            "linear": optax.linear_schedule(1.0, 0.0, 1),
+            "cosine": optax.cosine_decay_schedule(1.0, 1),
+            "constant": optax.constant_schedule(1.0),
         }[self.schedule]
-        if rise:
-            after = optax.join_schedules([optax.linear_schedule(0.0, rate, rise), after], [rise])
-        # An int32 would be divided in float32, whatever x64 says.
-        return lambda step: after(jnp.asarray(step, float))
+
+        def at(step: Any) -> jax.Array:
+            step = jnp.asarray(step, float)  # an int32 would be divided in float32, whatever x64 says
+            return rate * jnp.where(step < rise, step / jnp.maximum(rise, 1), share((step - rise) / fall))
+
+        return at
 
     def freeze(self, tree: Params, change: Callable[[Any], Any] = jax.lax.stop_gradient) -> Params:
         """Returns a tree of parameters, or of their form, with ``change`` done to what is frozen."""
@@ -105,13 +116,15 @@ def is_decayed(path: str) -> bool:
     return name not in ("bias", "logit_scale") and not any(one.endswith("norm") for one in folders)
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+def make_optimizer(
+    config: OptimizerConfig, rates: optax.Schedule | None = None
+) -> optax.GradientTransformationExtraArgs:
     """Returns the recipe's optimizer for ``{"encoder": E, "heads": {name: H}}``.
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
     exactly as it is; frozen embeddings have none. Its ``update`` takes ``step``, the number of the run's step, which
     the schedule follows (None: how often the encoder was updated), and ``head``, the name of the only head that has
-    gradients (None: all have).
+    gradients (None: all have). ``rates`` is the schedule, if not the config's own.
 
         >>> import stilts_jax as sj
         >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
@@ -123,7 +136,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformationExtra
         fix = "write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))"
         raise ConfigError(what, where="make_optimizer", fix=fix)
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, config.rates()
+    low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, rates or config.rates()
     adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
 
     def init_part(part: Params) -> Params:

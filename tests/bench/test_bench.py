@@ -1,6 +1,6 @@
 import numpy as np
 
-from stilts_jax import bench, interruption
+from stilts_jax import bench
 from stilts_jax.main import main
 from stilts_jax.model import EncoderConfig
 from stilts_jax.settings import Settings
@@ -17,14 +17,6 @@ def test_a_target_has_the_rows_that_it_is_trained_on(world):
 def test_an_encoder_is_looked_for_as_by_other_commands(tmp_path, capsys):
     assert main(["bench", "--lengths=mnli", f"--data_root={tmp_path}", "--encoder=example/none"]) == 1
     assert "`stilts prepare` fetches" in capsys.readouterr().err
-
-
-def test_it_stops_before_the_next_step_where_a_signal_came_below_jax(monkeypatch):
-    asked, taken = interruption._asked, []  # SIGTERM is 15
-    monkeypatch.setattr(bench.Run, "take_step", lambda _, batch: (asked.append(15), taken.append(batch)))
-    options = "--shape=tiny --rows=8 --config.train.batch_size=8 --config.train.max_length=16"
-    assert main(["bench", *options.split()]) == 75
-    assert [batch.arrays["tokens"].shape for batch in taken] == [(8, 16)]
 
 
 def test_flops_are_those_of_the_matrix_products():

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from stilts_jax import main
+from stilts_jax import bench, interruption, main
 from stilts_jax.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_RUN_AGAIN
 from stilts_jax.train import loop
 from tests.typed import results
@@ -110,3 +110,11 @@ def test_a_grid_that_is_stopped_at_every_moment_ends_as_one_in_peace(
         assert "run the same command again" in capsys.readouterr().err, moment
     assert main.main([*grid, f"--workdir={tmp_path}"]) == EXIT_OK
     assert outcome(tmp_path) == peaceful
+
+
+def test_a_benchmark_stops_before_the_next_step_where_a_signal_came_below_jax(monkeypatch):
+    asked, taken = interruption._asked, []  # SIGTERM is 15
+    monkeypatch.setattr(bench.Run, "take_step", lambda _, batch: (asked.append(15), taken.append(batch)))
+    options = "--shape=tiny --rows=8 --config.train.batch_size=8 --config.train.max_length=16"
+    assert main.main(["bench", *options.split()]) == 75
+    assert [batch.arrays["tokens"].shape for batch in taken] == [(8, 16)]

@@ -11,6 +11,7 @@ import pytest
 
 from stilts_jax.checkpoint import Checkpoints, digest_leaves
 from stilts_jax.errors import EXIT_RUN_AGAIN, CheckpointError, RunAgain, TrainingError, describe
+from stilts_jax.train import loop
 from stilts_jax.train.logs import JsonLines, Work, count_rows
 from tests.train import tiny_world
 
@@ -78,8 +79,16 @@ def test_the_logs(tiny, tmp_path):
     assert result.curve == [[line["step"], line["loss"]] for line in training]
     timings = _lines(tmp_path, "timings")
     assert [line["step"] for line in timings] == [0, 2, 4, 6] and timings[-1]["compilations"] == 1
-    assert timings[-1]["padding_share"] == pytest.approx(1 / 6)
-    assert result.work.examples == 56 and result.work.compilations == 1
+    assert timings[-1]["padding_share"] == pytest.approx(1 / 6) and result.work.examples == 56
+
+
+def test_runs_of_other_lengths_share_a_compiled_step_and_keep_their_rates(tiny, tmp_path):
+    for count in (4, 5):  # of which the first step warms up
+        made = loop._compile.cache_info().misses
+        tiny.run(tmp_path / str(count), steps=count, batch=labels)
+        rates = [line["learning_rate"] for line in _lines(tmp_path / str(count)) if "loss" in line]
+        assert rates == pytest.approx([0.0, *np.linspace(1e-2, 0, count)[:-1]])
+    assert loop._compile.cache_info().misses == made
 
 
 def test_tensorboard_shows_every_step_once(tiny, tmp_path, monkeypatch):
