@@ -122,7 +122,8 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     """Runs the grid in a second process too, on a CPU of two cores: so small a model waits more for Python.
 
     Each process takes the phases that the other is not at work on, the second one the last rows first; what it says,
-    the first one writes. Before, it writes the world and prepares, until what is yielded is called.
+    the first one writes. Before, it writes the world and prepares, until what is yielded is called. Each has half of
+    the cores to itself: where both spread over all of them, a quarter of their time goes into waiting for each other.
     """
     import jax
 
@@ -130,8 +131,13 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     from stilts_jax.distributed import initialize
 
     initialize()  # before JAX is asked for devices
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if jax.default_backend() != "cpu" or cores < 2:
+    cores = (
+        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    )  # macOS has no such call
+    half = len(cores) // 2
+    _stay_on(cores[:half])  # before JAX starts a thread for each core that it may use
+    if jax.default_backend() != "cpu" or (len(cores) or os.cpu_count() or 1) < 2:
+        _stay_on(cores)
         yield lambda: None
         return
     workdir = arguments.workdir
@@ -141,7 +147,9 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     work += [f"--config.encoder={workdir / 'encoder'}"]
     work += [f"--config.experiment.intermediates={'+'.join(reversed(rows))}"]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    _stay_on(cores[half:])  # which the second process inherits
     with subprocess.Popen([sys.executable, "-c", _HELPER, *work], encoding="utf-8", **streams) as helper:
+        _stay_on(cores[:half])
 
         def start() -> None:
             with suppress(BrokenPipeError):  # it has ended: this process does all of the work
@@ -164,3 +172,11 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
                 with suppress(BrokenPipeError):  # what was told to one that had ended
                     helper.stdin.close()
             speaker.join()
+            _stay_on(cores)
+
+
+def _stay_on(cores: list[int]) -> None:
+    """Keeps this thread, and what it starts from now on, on ``cores``, if there are any."""
+    if cores:
+        with suppress(OSError):  # not everywhere a process may say so
+            os.sched_setaffinity(0, cores)
