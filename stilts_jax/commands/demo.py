@@ -131,9 +131,8 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     from stilts_jax.distributed import initialize
 
     initialize()  # before JAX is asked for devices
-    cores = (
-        sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    )  # macOS has no such call
+    # macOS does not say on which cores a process may run.
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     half = len(cores) // 2
     _stay_on(cores[:half])  # before JAX starts a thread for each core that it may use
     if jax.default_backend() != "cpu" or (len(cores) or os.cpu_count() or 1) < 2:

@@ -74,12 +74,12 @@ def test_the_logs(tiny, tmp_path):
     assert [line["step"] for line in lines] == [0, 2, 4, 6, 6, 7]
     assert [list(line) for line in lines if "score" in line] == [["step", "score"]] * 2
     training = [line for line in lines if "loss" in line]
-    names = {"step", "task", "loss", "grad_norm", "learning_rate", "weight"}
-    assert all(line.keys() == names for line in training)
+    assert all({*one} == {"step", "task", "loss", "grad_norm", "learning_rate", "weight"} for one in training)
     assert result.curve == [[line["step"], line["loss"]] for line in training]
     timings = _lines(tmp_path, "timings")
     assert [line["step"] for line in timings] == [0, 2, 4, 6] and timings[-1]["compilations"] == 1
-    assert timings[-1]["padding_share"] == pytest.approx(1 / 6) and result.work.examples == 56
+    assert timings[-1]["padding_share"] == pytest.approx(1 / 6)
+    assert result.work.examples == 56 and result.work.compilations == 1
 
 
 def test_runs_of_other_lengths_share_a_compiled_step_and_keep_their_rates(tiny, tmp_path):
