@@ -3,7 +3,6 @@ chooses the same again. None of these choices changes what is learnt beyond roun
 """
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -128,13 +127,6 @@ def least_microbatches(device: Device, shape: EncoderConfig, compute: Compute, t
 
 def _tokens(tasks: Tasks) -> int:
     return max(rows * length * SEQUENCES.get(kind, 1) for kind, rows, length in tasks)
-
-
-def compiler_options() -> dict[str, int] | None:
-    """Returns an option of ``jax.jit``: on a CPU LLVM's first level, as fast and a quarter less to compile."""
-    name = "xla_backend_optimization_level"
-    is_set = name in os.environ.get("XLA_FLAGS", "")
-    return None if is_set or jax.default_backend() != "cpu" else {name: 1}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from stilts_jax import automatic
 from stilts_jax.batches.collate import measure_rows
 from stilts_jax.batches.plan import PredictionStream, made_ahead
+from stilts_jax.chips import compiler_options
 from stilts_jax.errors import ConfigError
 from stilts_jax.features.records import Batch, Features
 from stilts_jax.model import Model, apply_model, encode, pool_mean, writes_layers_out
@@ -217,7 +218,7 @@ def _compile(
         mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
         return {"vectors": jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean}
 
-    whole, settings = NamedSharding(mesh, P()), automatic.compiler_options()
+    whole, settings = NamedSharding(mesh, P()), compiler_options()
     return jax.jit(run, out_shardings=whole, compiler_options=settings)
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from stilts_jax.chips import compiler_options
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig
@@ -108,7 +109,10 @@ def init_encoder(
 ) -> Params:
     """Returns fresh parameters: normal(0, 0.02), zero biases and rows for pads, born as ``sharding`` says."""
     places = sharding and sharding(abstract_encoder(config))
-    return jax.jit(_draw, static_argnums=(0, 2), out_shardings=places)(config, key, dtype)
+    options: Any = {"out_shardings": places}
+    if not isinstance(key, jax.core.Tracer):  # a program within another is compiled as that one is
+        options["compiler_options"] = compiler_options()
+    return jax.jit(_draw, static_argnums=(0, 2), **options)(config, key, dtype)
 
 
 def _draw(config: EncoderConfig, key: jax.Array, dtype: Any) -> Params:

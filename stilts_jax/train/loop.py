@@ -17,8 +17,8 @@ from etils import epath
 from jax.sharding import Mesh
 
 from stilts_jax import interruption
-from stilts_jax.automatic import compiler_options
 from stilts_jax.checkpoint import Checkpoints
+from stilts_jax.chips import compiler_options
 from stilts_jax.distributed import is_preempted
 from stilts_jax.errors import RunAgain, TrainingError
 from stilts_jax.host_memory import FreedMemory

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from stilts_jax.chips import compiler_options
 from stilts_jax.errors import ConfigError, TrainingError
 from stilts_jax.model import Model, init_params
 from stilts_jax.model.encoder import check_encoder
@@ -95,7 +96,8 @@ def init_state(
 
     shapes = jax.eval_shape(complete, key, given)
     places = drawn(state_shardings(shapes, mesh, rules, zero1=zero1)) if mesh else None
-    made = jax.jit(lambda *arguments: drawn(complete(*arguments)), out_shardings=places)(key, given)
+    options: Any = {"out_shardings": places, "compiler_options": compiler_options()}
+    made = jax.jit(lambda *arguments: drawn(complete(*arguments)), **options)(key, given)
     whole = {part: made.params[part] | given[part] for part in given}
     # Without what the model does not read, such as a pooler.
     params = {part: {name: whole[part][name] for name in shapes.params[part]} for part in given}

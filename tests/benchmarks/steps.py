@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import stilts_jax as sj
-from stilts_jax.automatic import compiler_options
+from stilts_jax.chips import compiler_options
 
 VOCABULARY, LABELS = 13_568, 3
 
