@@ -2,7 +2,7 @@
 
 Purpose: to see the whole recipe in minutes on a laptop. Toy languages, toy sizes: nothing here compares to a paper.
 Expected: every target above chance in languages that its training never saw, less so in distant ones.
-Time: small takes three to four minutes on two CPU cores, nothing compiled before; full was not timed since.
+Time: small takes about three minutes on two CPU cores, nothing compiled before; full was not timed since.
 
     stilts demo --workdir=W                               # writes the world, pretrains, runs the grid, reports
     stilts grid --config=toy:size=small --data_root=W/world/data --workdir=W/grid --config.encoder=W/encoder

@@ -6,14 +6,16 @@ it stopped. Results are toy results: they show that everything works, and nothin
 """
 
 import importlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,9 @@ def _open(arguments: Namespace, spec: str, encoder: str, folder: str) -> tuple[A
     return open_phases(settings, arguments, data_root=data_root, workdir=arguments.workdir / folder)
 
 
-def help_out(stilts: Callable[[list[str]], int], world: str, size: str, untrained: str, *command: str) -> int:
+def help_out(
+    stilts: Callable[[list[str]], int], world: str, size: str, untrained: str, targets: str, *command: str
+) -> int:
     """What the second process does: all that needs no encoder, and the grid once a line says that there is one."""
     from stilts_jax import interruption
 
@@ -103,8 +107,20 @@ def help_out(stilts: Callable[[list[str]], int], world: str, size: str, untraine
     for part in ("texts", "tasks"):
         write_part(Path(world), part, size, SILENT)
     # Imports, and makes the features.
-    if code := stilts([*command, f"--config.encoder={untrained}", "--dry_run"]):
+    before = [*command, f"--config.encoder={untrained}"]
+    if code := stilts([*before, "--dry_run"]):
         return code
+    # Then compiles for both processes, as far as there is time: a step of each training, thrown away.
+    with redirect_stderr(io.StringIO()), tempfile.TemporaryDirectory() as scratch:
+        before += [
+            f"--workdir={scratch}",
+            "--config.train.max_steps=1",
+            "--config.evaluation.limit=100",
+        ]
+        for target in targets.split("+"):
+            row = ["--config.experiment.intermediates=none", f"--config.experiment.targets={target}"]
+            if not told.is_set() and (code := stilts([*before, *row])):
+                return code
     told.wait()
     return stilts([*command])
 
@@ -122,8 +138,8 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     """Runs the grid in a second process too, on a CPU of two cores: so small a model waits more for Python.
 
     Each process takes the phases that the other is not at work on, the second one the last rows first; what it says,
-    the first one writes. Before, it writes the world and prepares, until what is yielded is called. Each has half of
-    the cores to itself: where both spread over all of them, a quarter of their time goes into waiting for each other.
+    the first one writes. Before, it writes the world, prepares and compiles, until what is yielded is called. Each
+    has half of the cores to itself: where both spread over all, a quarter of their time goes into waiting for each other.
     """
     import jax
 
@@ -140,11 +156,11 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
         yield lambda: None
         return
     workdir = arguments.workdir
-    rows = load_config(spec).experiment.intermediates.split("+")
-    work = [str(workdir / "world"), arguments.size, untrained, "grid", f"--config={spec}"]
+    grid = load_config(spec).experiment
+    work = [str(workdir / "world"), arguments.size, untrained, grid.targets, "grid", f"--config={spec}"]
     work += [f"--data_root={workdir / 'world/data'}", f"--workdir={workdir / 'grid'}"]
     work += [f"--config.encoder={workdir / 'encoder'}"]
-    work += [f"--config.experiment.intermediates={'+'.join(reversed(rows))}"]
+    work += [f"--config.experiment.intermediates={'+'.join(reversed(grid.intermediates.split('+')))}"]
     streams: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     _stay_on(cores[half:])  # which the second process inherits
     with subprocess.Popen([sys.executable, "-c", _HELPER, *work], encoding="utf-8", **streams) as helper:
