@@ -138,8 +138,8 @@ def _helper(arguments: Namespace, untrained: str, spec: str) -> Iterator[Callabl
     """Runs the grid in a second process too, on a CPU of two cores: so small a model waits more for Python.
 
     Each process takes the phases that the other is not at work on, the second one the last rows first; what it says,
-    the first one writes. Before, it writes the world, prepares and compiles, until what is yielded is called. Each
-    has half of the cores to itself: where both spread over all, a quarter of their time goes into waiting for each other.
+    the first one writes. Before, until what is yielded is called, it writes the world, prepares and compiles. Each
+    has half of the cores: where both spread over all of them, a quarter of the time goes into waiting for each other.
     """
     import jax
 
