@@ -145,4 +145,6 @@ def compiler_options() -> dict[str, int] | None:
 
     name = "xla_backend_optimization_level"
     is_set = name in os.environ.get("XLA_FLAGS", "")
-    return None if is_set or jax.default_backend() != "cpu" else {name: 1}
+    # JAX refuses options of a program within another one: it is compiled as that is.
+    inside = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
+    return None if is_set or inside or jax.default_backend() != "cpu" else {name: 1}

@@ -109,9 +109,7 @@ def init_encoder(
 ) -> Params:
     """Returns fresh parameters: normal(0, 0.02), zero biases and rows for pads, born as ``sharding`` says."""
     places = sharding and sharding(abstract_encoder(config))
-    options: Any = {"out_shardings": places}
-    if not isinstance(key, jax.core.Tracer):  # a program within another is compiled as that one is
-        options["compiler_options"] = compiler_options()
+    options: Any = {"out_shardings": places, "compiler_options": compiler_options()}
     return jax.jit(_draw, static_argnums=(0, 2), **options)(config, key, dtype)
 
 
