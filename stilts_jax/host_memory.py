@@ -1,6 +1,8 @@
-"""How the C library of this process keeps memory, for computing on a CPU."""
+"""How this process keeps memory: what the C library does on a CPU, and how often Python looks for garbage."""
 
+import atexit
 import ctypes
+import gc
 import importlib.util
 import os
 import sys
@@ -12,6 +14,17 @@ from pathlib import Path
 _LIMITS = {"": ("sys/fs/cgroup", "memory.max"), "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes")}
 # Of the machine's memory: what stays spare, and below which nothing is looked at.
 _SPARE, _LEAST = 0.1, 0.25
+
+
+def prepare_process() -> None:
+    """Is for a process of our own, before anything large is imported.
+
+    Imports alone leave half a million objects. To look through them as often as Python does by itself takes three
+    seconds of three minutes, and once more as it ends two; cycles that hold much memory are rare.
+    """
+    keep_freed_memory()
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
 
 
 def keep_freed_memory() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from stilts_jax import errors, interruption
 from stilts_jax.commands.options import adder
 from stilts_jax.errors import ConfigError, RunAgain, describe, explain, nearest, show_tracebacks
-from stilts_jax.host_memory import keep_freed_memory
+from stilts_jax.host_memory import prepare_process
 from stilts_jax.progress import Progress
 
 # In the order in which a newcomer meets them.
@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``stilts`` and returns its exit code, one of those in ``errors``."""
     if argv is None:  # a process of our own, not a caller's
-        keep_freed_memory()
+        prepare_process()
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: no letter may end a command
     # Tokenizers come from transformers, which would tell at each start that it finds no PyTorch.

@@ -127,6 +127,8 @@ def help_out(
 
 _HELPER = """
 import sys
+from stilts_jax.host_memory import prepare_process
+prepare_process()
 from stilts_jax.commands.demo import help_out
 from stilts_jax.main import main
 sys.exit(help_out(main, *sys.argv[1:]))

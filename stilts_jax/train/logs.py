@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,10 @@ class Work:
     compilations: int = 0
 
     def __add__(self, other: "Work") -> "Work":
-        return Work(*map(operator.add, astuple(self), astuple(other)))
+        return Work(*map(operator.add, vars(self).values(), vars(other).values()))
 
     def __sub__(self, other: "Work") -> "Work":
-        return Work(*map(operator.sub, astuple(self), astuple(other)))
+        return Work(*map(operator.sub, vars(self).values(), vars(other).values()))
 
     def rates(self, flops_per_token: float | None) -> dict[str, float]:
         """Returns speeds as the log and the result show them.
