@@ -116,15 +116,18 @@ def is_decayed(path: str) -> bool:
     return name not in ("bias", "logit_scale") and not any(one.endswith("norm") for one in folders)
 
 
-def make_optimizer(
-    config: OptimizerConfig, rates: optax.Schedule | None = None
-) -> optax.GradientTransformationExtraArgs:
+class Recipe(optax.GradientTransformationExtraArgs):
+    """A transformation that keeps its moments itself where a step is not finite."""
+
+
+def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None) -> Recipe:
     """Returns the recipe's optimizer for ``{"encoder": E, "heads": {name: H}}``.
 
     The encoder and each head have moments of their own, ``{"count", "mu", "nu"}``, so that a head without a batch stays
     exactly as it is; frozen embeddings have none. Its ``update`` takes ``step``, the number of the run's step, which
-    the schedule follows (None: how often the encoder was updated), and ``head``, the name of the only head that has
-    gradients (None: all have). ``rates`` is the schedule, if not the config's own.
+    the schedule follows (None: how often the encoder was updated), ``head``, the name of the only head that has
+    gradients (None: all have), ``grad_norm`` where that is known, and ``finite``: where that is false, moments stay.
+    ``rates`` is the schedule, if not the config's own.
 
         >>> import stilts_jax as sj
         >>> tx = sj.make_optimizer(sj.OptimizerConfig(learning_rate=2e-5, total_steps=1000, warmup=0.1))
@@ -135,13 +138,11 @@ def make_optimizer(
         what = f"make_optimizer({config!r}) is not possible."
         fix = "write make_optimizer(OptimizerConfig(learning_rate=..., total_steps=...))"
         raise ConfigError(what, where="make_optimizer", fix=fix)
-    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, rates or config.rates()
-    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=low)
 
     def init_part(part: Params) -> Params:
         wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), config.trained(part))
-        return adam.init(wide)._asdict()
+        return optax.scale_by_adam(mu_dtype=low).init(wide)._asdict()
 
     def init(params: Params) -> Params:
         found = sorted(map(str, params)) if isinstance(params, Mapping) else type(params).__name__
@@ -153,11 +154,25 @@ def make_optimizer(
         return {"encoder": init_part(params["encoder"]), "heads": heads}
 
     def update(
-        gradients: Params, moments: Params, params: Params, *, step: Any = None, head: Any = None, **_: Any
+        gradients: Params,
+        moments: Params,
+        params: Params,
+        *,
+        step: Any = None,
+        head: Any = None,
+        finite: Any = True,
+        grad_norm: Any = None,
+        **_: Any,
     ) -> tuple[Params, Params]:
-        gradients, _state = clip.update(config.freeze(gradients, jnp.zeros_like), optax.EmptyState())
+        gradients = config.freeze(gradients, jnp.zeros_like)
+        if config.clip_norm:
+            known = grad_norm is not None and not (config.freeze_embeddings or config.freeze_layers)
+            norm = grad_norm if known else optax.global_norm(gradients)
+            # A factor is applied where a gradient is read; what optax's clip divides XLA writes to memory first.
+            scale = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
+            gradients = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradients)
         rate = schedule(moments["encoder"]["count"] if step is None else step)
-        part = partial(_update_part, config, adam, rate, count_layers(params))
+        part = partial(_update_part, config, finite, rate, count_layers(params))
         trees, new = (gradients, moments, params), dict(moments["heads"])
         updates = jax.tree.map(jnp.zeros_like, gradients["heads"])
         encoder, encoder_moments = part("encoder/", *(tree["encoder"] for tree in trees))
@@ -165,22 +180,37 @@ def make_optimizer(
             updates[name], new[name] = part(_HEADS, *(tree["heads"][name] for tree in trees))
         return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return Recipe(init, update)
 
 
 def _update_part(
-    config: OptimizerConfig, adam: Any, rate: Any, layers: int, prefix: str, *trees: Any
+    config: OptimizerConfig, finite: Any, rate: Any, layers: int, prefix: str, *trees: Any
 ) -> tuple[Params, Params]:
-    gradients, moments, params = trees
-    directions, new = adam.update(config.trained(gradients), optax.ScaleByAdamState(**moments))
+    """AdamW as in optax, but for where it keeps moments: directions follow from what is kept.
 
-    def move(path: str, direction: jax.Array, value: jax.Array) -> jax.Array:
+    So XLA computes new moments in the place of the old, which no later operation reads. Kept outside, each would be
+    copied, and its new value computed twice: a step's optimizer would take three times as long.
+    """
+    gradients, moments, params = trees
+    trained, count = config.trained(gradients), optax.safe_increment(moments["count"])
+    new = {
+        "mu": optax.tree.update_moment(trained, moments["mu"], config.beta1, 1),
+        "nu": optax.tree.update_moment_per_elem_norm(trained, moments["nu"], config.beta2, 2),
+        "count": count,
+    }
+    new = jax.tree.map(partial(jnp.where, finite), new, moments)
+    centred = optax.tree.bias_correction(new["mu"], config.beta1, count)
+    squared = optax.tree.bias_correction(new["nu"], config.beta2, count)
+
+    def move(path: str, mean: jax.Array, square: jax.Array, value: jax.Array) -> jax.Array:
+        direction = mean / (jnp.sqrt(square) + config.epsilon)
         if config.weight_decay and is_decayed(path):
             direction = direction + config.weight_decay * value.astype(direction.dtype)
         return -(rate * _spread(config.rate_scale(prefix + path, layers), direction) * direction)
 
-    moved = map_with_path(move, directions, config.trained(params))
-    return jax.tree.map(jnp.zeros_like, gradients) | moved, new._asdict()
+    moved = map_with_path(move, centred, squared, config.trained(params))
+    new["mu"] = jax.tree.map(lambda leaf, old: leaf.astype(old.dtype), new["mu"], moments["mu"])
+    return jax.tree.map(jnp.zeros_like, gradients) | moved, new
 
 
 def count_layers(params: Params) -> int:

@@ -17,7 +17,7 @@ from stilts_jax.model.encoder import check_encoder
 from stilts_jax.model.heads import select_head
 from stilts_jax.model.layers import row_keys, typed_key, widen
 from stilts_jax.sharding import RULES, Rule, cut_by_compiler, place, shardings, state_shardings
-from stilts_jax.train.optimizer import Params
+from stilts_jax.train.optimizer import Params, Recipe
 
 Arrays = Mapping[str, jax.Array]
 Sums = tuple[jax.Array, jax.Array, dict[str, jax.Array]]
@@ -224,15 +224,17 @@ def _move(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     gradients, loss, weight, report = sums
     divisor = jnp.where(weight > 0, weight, 1)
-    gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
-    norm = optax.global_norm(gradients)
+    # Neither gradients divided, nor a norm of what is scaled: XLA would write all of it to memory once more.
+    norm = optax.global_norm(gradients) / divisor
+    gradients = jax.tree.map(lambda g: g * (1 / divisor).astype(g.dtype), gradients)
     if head is not None:  # the other heads have no gradient
         heads = jax.tree.map(jnp.zeros_like, state.params["heads"]) | {head: gradients["head"]}
         gradients = {"encoder": gradients["encoder"], "heads": heads}
     metrics = {name: total / divisor for name, total in (report | {"loss": loss}).items()}
     metrics |= {"grad_norm": norm, "weight": weight}
+    finite = jnp.isfinite(loss) & jnp.isfinite(norm) if skip_non_finite else True
     # What a transformation may look at: ``value`` is optax's name of the loss, the others are for the recipe's own.
-    seen = {"value": metrics["loss"], "step": state.step, "head": head}
+    seen = {"value": metrics["loss"], "step": state.step, "head": head, "finite": finite, "grad_norm": norm}
     update = optax.with_extra_args_support(tx).update
     try:
         updates, moments = update(gradients, state.moments, state.params, **seen)
@@ -245,8 +247,8 @@ def _move(
     moments = jax.tree.map(lambda new, old: new.astype(old.dtype), moments, state.moments)
     params = optax.apply_updates(state.params, updates)
     if skip_non_finite:
-        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        kept = partial(jnp.where, finite)
-        params, moments = jax.tree.map(kept, (params, moments), (state.params, state.moments))
+        params = jax.tree.map(partial(jnp.where, finite), params, state.params)
+        if not isinstance(tx, Recipe):
+            moments = jax.tree.map(partial(jnp.where, finite), moments, state.moments)
         metrics["skipped"] = ~finite
     return TrainState(step=state.step + 1, params=params, moments=moments), metrics
