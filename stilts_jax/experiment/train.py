@@ -229,9 +229,9 @@ def _run(
 ) -> TrainingResult:
     """Trains the encoder with fresh heads, or those that the start brings along; ``given`` are fields of RunConfig."""
     settings = context.settings
-    # None where nothing is frozen: equal phases of a process then share a loss, and what is compiled of it.
+    # A model of one head, and None where nothing is frozen: phases of a process share a loss, and what it compiles to.
     freeze = optimizer.freeze if optimizer.freeze_embeddings or optimizer.freeze_layers else None
-    losses = {name: make_loss(model, name, freeze) for name, _ in model.heads}
+    losses = {one[0]: make_loss(replace(model, heads=(one,)), one[0], freeze) for one in model.heads}
     mesh: dict[str, Any] = {"mesh": context.mesh, "zero1": settings.mesh.zero1}
     config = RunConfig(
         optimizer=optimizer,

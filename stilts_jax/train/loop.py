@@ -136,12 +136,13 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        places, form = jax.tree.flatten(self._shardings)
         self._numbers = jax.device_put(config.optimizer.numbers, self._shardings.step)
         # Whatever the rate and the length of the run, its steps are the same program.
         alike = replace(config.optimizer, learning_rate=0.0, total_steps=1, warmup=0.0)
-        given = alike, config.accumulation, tuple(places), form
-        self._functions = {task: _compile(loss, *given) for task, loss in config.losses.items()}
+        self._functions = {}
+        for task, loss in config.losses.items():
+            places, form = jax.tree.flatten(_own(self._shardings, loss))
+            self._functions[task] = _compile(loss, alike, config.accumulation, tuple(places), form)
         abstract, keep = with_shardings(state, self._shardings), config.train.keep_latest
         self._abstract = {"params": abstract.params, "moments": abstract.moments}
         self._checkpoints = Checkpoints(folder / "checkpoints", keep=keep, progress=config.progress)
@@ -230,7 +231,9 @@ class Run:
         start, hits = time.monotonic(), _events[_HITS]
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
-            self._state, metrics = self._functions[batch.task](self._state, placed, self._seed, self._numbers)
+            given = _own(self._state, self.config.losses[batch.task]), placed, self._seed, self._numbers
+            new, metrics = self._functions[batch.task](*given)
+        self._state = _with_others(new, self._state)
         compiling = 0.0
         if is_new:
             compiling = time.monotonic() - start
@@ -296,6 +299,25 @@ class Run:
         self._metrics.write(record)
         if self._board:
             self._board.show(record)
+
+
+def _own(state: TrainState, loss: LossFn) -> TrainState:
+    """Returns what a step changes: of several heads its own, so that with others beside it is the same program."""
+    if (head := getattr(loss, "head", None)) is None:
+        return state
+    params, moments = (
+        {**tree, "heads": {head: tree["heads"][head]}} for tree in (state.params, state.moments)
+    )
+    return TrainState(state.step, params, moments)
+
+
+def _with_others(new: TrainState, old: TrainState) -> TrainState:
+    """Returns the state after a step with the heads that it left alone."""
+    if new.params.keys() != {"encoder", "heads"}:
+        return new
+    trees = (new.params, old.params), (new.moments, old.moments)
+    params, moments = ({**one, "heads": other["heads"] | one["heads"]} for one, other in trees)
+    return TrainState(new.step, params, moments)
 
 
 @lru_cache(maxsize=32)
