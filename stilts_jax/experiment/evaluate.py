@@ -185,7 +185,8 @@ def evaluate_model(
     ``model`` is a phase's folder, a transformers folder or a hub name. ``head`` is None for the one that fits a task;
     ``labels`` name its outputs, the first one first, where the model does not.
     """
-    wanted = {parts[-1].task.name: parts for parts in (choose_scored(name, context) for name in tasks)}
+    scored = (choose_scored(name, context) for name in dict.fromkeys(tasks))
+    wanted = {parts[-1].task.name: parts for parts in scored}
     check_tasks(context.settings.data.kinds, "data.sources", {*list_tasks(), *wanted})
     for name, (*_, part) in wanted.items():
         if part.task.kind == "mlm":

@@ -86,6 +86,8 @@ def predict_file(model: str, path: Path, out: Path, **options: Any) -> int:
         raise ConfigError(what, where="--input, --out", fix=fix)
     columns = dict[str, None]()
     count = sum(1 for _ in _read_texts(path, kind, columns))
+    if not columns:
+        raise DataError("The table is empty.", where=str(path), fix=f"give it {_FORMS[kind][1]}")
     if "prediction" in columns and kind != "embed":
         what = "The table has a column prediction already."
         raise DataError(what, where=str(path), fix="rename or remove it")
@@ -194,6 +196,8 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                 if len(values) != len(names):
                     raise BadRow(f"{counted(len(names), 'column')} expected, {len(values)} found")
                 values = dict(zip(names, values))
+            if kind == "classify" and columns and ("pair" in values) != ("pair" in columns):
+                raise BadRow("some rows have a pair, and others none")
             columns |= dict.fromkeys(values)
             row = Row(line, 0, values)
             yield row, _text_of(kind, row)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from flax.traverse_util import unflatten_dict
 
-from stilts_jax.errors import EncoderError
+from stilts_jax.errors import ConfigError, EncoderError
 from stilts_jax.model.config import EncoderConfig, HeadConfig
 from stilts_jax.model.encoder import abstract_encoder
 from stilts_jax.model.heads import init_head, init_pooler
@@ -139,6 +139,9 @@ def load_encoder(
     parameters, such as ``partial(shardings, mesh=mesh)``: each device's part is read by itself, so that the host never
     holds a whole array. None gives numpy arrays, which heads always are.
     """
+    if not jax.numpy.issubdtype(dtype, jax.numpy.floating):
+        fix = "take float32, bfloat16 or float16"
+        raise ConfigError(f"Parameters are no numbers of the kind {dtype}.", where="dtype", fix=fix)
     folder = find_folder(name_or_folder, download=download)
     described = read_json(folder / "config.json")
     config = EncoderConfig.from_transformers(described, where=str(folder / "config.json"))

@@ -107,6 +107,8 @@ BAD = {
     "a table that is none": ("tag", "words\na\n", "x.tsv", "y.CSV", ("all else to .tsv",)),
     "a file of another kind": ("tag", "words\na\n", "x.txt", "y.tsv", (".tsv, .csv, .jsonl",)),
     "a column too many": ("tag", "words\tprediction\na\tO\n", "x.tsv", "y.tsv", ("column prediction",)),
+    "one pair": ("classify", '{"text":"a","pair":"b"}\n{"text":"c"}', "x.jsonl", "y.tsv", ("x.jsonl:2",)),
+    "an empty table": ("tag", "", "x.tsv", "y.tsv", ("is empty", "x.tsv", "column words")),
     "no file": ("tag", None, "x.tsv", "y.tsv", ("x.tsv",)),
 }
 
