@@ -42,16 +42,12 @@ NEVER = {
 }
 
 
-def _modules():
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        if parts[-1] == "__init__":
-            parts = parts[:-1]
-        if parts and parts[0] != "configs":
-            yield ".".join(parts), path
-
-
-MODULES = list(_modules())
+FILES = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in sorted(PACKAGE.rglob("*.py"))}
+MODULES = [
+    (".".join(parts).removesuffix(".__init__"), path)
+    for path, parts in FILES.items()
+    if parts[0] not in ("configs", "__init__")
+]
 
 
 def _floor(module: str) -> int:
