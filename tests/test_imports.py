@@ -42,11 +42,10 @@ NEVER = {
 }
 
 
-FILES = {path: path.relative_to(PACKAGE).with_suffix("").parts for path in sorted(PACKAGE.rglob("*.py"))}
 MODULES = [
     (".".join(parts).removesuffix(".__init__"), path)
-    for path, parts in FILES.items()
-    if parts[0] not in ("configs", "__init__")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if (parts := path.relative_to(PACKAGE).with_suffix("").parts)[0] not in ("configs", "__init__")
 ]
 
 

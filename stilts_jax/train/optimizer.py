@@ -166,11 +166,7 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
     ) -> tuple[Params, Params]:
         gradients = config.freeze(gradients, jnp.zeros_like)
         if config.clip_norm:
-            known = grad_norm is not None and not (config.freeze_embeddings or config.freeze_layers)
-            norm = grad_norm if known else optax.global_norm(gradients)
-            # A factor is applied where a gradient is read; what optax's clip divides XLA writes to memory first.
-            scale = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
-            gradients = jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradients)
+            gradients = _clip(config, gradients, grad_norm)
         rate = schedule(moments["encoder"]["count"] if step is None else step)
         part = partial(_update_part, config, finite, rate, count_layers(params))
         trees, new = (gradients, moments, params), dict(moments["heads"])
@@ -181,6 +177,15 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
         return {"encoder": encoder, "heads": updates}, {"encoder": encoder_moments, "heads": new}
 
     return Recipe(init, update)
+
+
+def _clip(config: OptimizerConfig, gradients: Params, grad_norm: Any) -> Params:
+    """Scales gradients down to the norm that is allowed; what is frozen does not count."""
+    known = grad_norm is not None and not (config.freeze_embeddings or config.freeze_layers)
+    norm = grad_norm if known else optax.global_norm(gradients)
+    # A factor is applied where a gradient is read; what optax's clip divides XLA writes to memory first.
+    scale = jnp.where(norm < config.clip_norm, 1.0, config.clip_norm / norm)
+    return jax.tree.map(lambda leaf: leaf * scale.astype(leaf.dtype), gradients)
 
 
 def _update_part(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from stilts_jax.errors import ConfigError, EncoderError, StiltsError
+from stilts_jax.errors import EncoderError, StiltsError
 from stilts_jax.model import TaskHead, export_encoder, load_encoder
 
 WORD = "embeddings.word_embeddings.weight"
@@ -204,8 +204,6 @@ def test_half_precision_becomes_what_was_asked_for(folder, stored):
     np.testing.assert_array_equal(kernel[1], wide[LAYER].astype(stored).astype(np.float32).T)
     narrow = load_encoder(folder, dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(narrow.params)} == {np.dtype(ml_dtypes.bfloat16)}
-    with pytest.raises(ConfigError, match="int8"):
-        load_encoder(folder, dtype="int8")
 
 
 class Stranger:

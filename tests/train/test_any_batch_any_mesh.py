@@ -54,8 +54,7 @@ def test_what_has_a_wrong_shape_is_named_within_a_program(changes, words, monkey
 def test_parameters_that_are_not_the_models_are_named():
     encoder = jax.eval_shape(lambda: sj.init_params(MODEL, KEY))["encoder"]
     wide = replace(MODEL, encoder=replace(MODEL.encoder, hidden_size=64))
-    partial = ({"encoder": encoder}, {**encoder, "layers": {}})
-    wrong = [(MODEL, {"encoder": given}, "missing") for given in partial]
+    wrong = [(MODEL, {"encoder": one}, "missing") for one in ({"encoder": encoder}, encoder | {"layers": {}})]
     wrong += [(wide, {"encoder": encoder}, r"shape \(32,\); the model wants \(64,\)")]
     wrong += [(MODEL, {"encoder": MODEL}, "Model is no tree of parameters")]  # or what load_encoder returns
     wrong += [(MODEL, {"heads": {"nil": {}}}, "no head 'nil'"), (MODEL, {"heads": {"nli": {}}}, "missing")]
