@@ -189,6 +189,7 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
         loss, *rest = _call(loss_fn, params, batch, keys)
         return loss, tuple(rest)
 
+    @jax.jit  # traced once, for the shapes and for the loop
     def compute(batch: Arrays, keys: Any) -> tuple:
         (loss, rest), gradients = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, keys)
         return jax.tree.map(widen, gradients), loss, *rest
