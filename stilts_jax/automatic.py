@@ -22,7 +22,7 @@ _WIDE = 256  # hidden width from which a microbatch keeps a core busy
 _FEW_LENGTHS = 6  # that a phase compiles, about
 _MEMORY_SHARE = 0.8  # of a device's memory; the rest is for what the compiler adds
 SEQUENCES = {"choice": 4, "embed": 2}  # of a row, about
-_USES = 8  # of what is compiled once, at least
+_USES, _CPU_USES = 8, 2  # of what is compiled once, at least
 _STATE = 16  # bytes a parameter: itself, its gradient and two moments, in float32
 Tasks = Sequence[tuple[str, int, int]]  # (kind, batch size, longest row) of each
 
@@ -51,11 +51,11 @@ class Device:
 
         Measured on two cores with 12 layers of 384, and on an H100 with XLM-R Large; on TPUs assumed. What is compiled
         is used again from the cache on disk, for other seeds, phases and selections: a use pays an eighth, but training
-        on a CPU all of it, because there it takes as long as hundreds of steps.
+        on a CPU half of it, because there it takes as long as tens of steps.
         """
-        each = {"cpu": (1.6, 8.0 + 2.2 * written_out), "gpu": (5.0, 9.0 + 1.15 * written_out)}
+        each = {"cpu": (1.0, 6.0 + 1.4 * written_out), "gpu": (5.0, 9.0 + 1.15 * written_out)}
         seconds = each.get(self.platform, (20 / 3, 20.0))[training]
-        return seconds if training and self.platform == "cpu" else seconds / _USES
+        return seconds / (_CPU_USES if training and self.platform == "cpu" else _USES)
 
 
 def this_device(count: int) -> Device:
@@ -146,12 +146,12 @@ class Choices:
 def layers_of(device: Device, shape: EncoderConfig, tokens: float, steps: int = 0) -> Layers:
     """Returns whether the layers are written out to train on so many tokens: where that saves more than it costs.
 
-    It saves a fifth of training's time on a CPU and a third on an H100, there at least 0.3 ms a layer and step, and
+    It saves a quarter of training's time on a CPU and a third on an H100, there at least 0.3 ms a layer and step, and
     nothing of prediction's; compiling takes longer by what a layer costs, times a few padded lengths.
     """
     if device.platform == "tpu" or shape.num_layers <= FEW_LAYERS:
         return "auto"
-    saved = tokens * shape.training_flops() / device.rate / (5 if device.platform == "cpu" else 3)
+    saved = tokens * shape.training_flops() / device.rate / (4 if device.platform == "cpu" else 3)
     if device.platform == "gpu":
         saved = max(saved, steps * shape.num_layers * 3e-4)
     longer = device.compile_seconds(shape.num_layers) - device.compile_seconds(0)
