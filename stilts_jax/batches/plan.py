@@ -24,7 +24,7 @@ from stilts_jax.settings import MixtureSettings
 Made = TypeVar("Made")
 MLM = "mlm"  # the task
 _SAMPLE = 512  # windows whose batches decide the lengths
-_WORTH = 1.01  # fewer lengths are taken where they cost no more than this beside the best
+_WORTH = 1.01  # without a price fewer lengths are taken where they cost no more than this beside the best
 # Up to here lengths are multiples of a quarter, and up to twice that of a half, of what longer ones are multiples of: a
 # fixed step would be half of a short row.
 _SHORT = 32
@@ -42,9 +42,9 @@ def bucket_lengths(
 ) -> tuple[int, ...]:
     """Chooses the few lengths, ascending, to pad to that cost least, by dynamic programming; each is a compilation.
 
-    There are ``max_count`` at most, and fewer where more would save next to nothing: one more length must save padding
-    of ``price`` tokens of the ``lengths`` [N] (of batches in training, of rows in prediction). ``longest`` must fit,
-    whether or not it is among these. No length exceeds ``limit``, whatever ``multiple`` is.
+    There are ``max_count`` at most, and fewer where one more would save no more padding than ``price`` tokens of the
+    ``lengths`` [N] (of batches in training, of rows in prediction), or next to nothing where that is 0. ``longest``
+    must fit, whether or not it is among these. No length exceeds ``limit``, whatever ``multiple`` is.
     """
     rounded = round_lengths(np.append(lengths, longest), multiple)
     sizes, counts = np.unique(np.minimum(rounded, limit or rounded[-1]), return_counts=True)
@@ -59,7 +59,8 @@ def bucket_lengths(
         costs = np.concatenate([[np.inf], step[cut, np.arange(len(sizes))]])
         totals.append(costs[-1] + price * number)
         cuts.append(cut)
-    count = next(k for k, total in enumerate(totals) if total <= _WORTH * min(totals))
+    most = min(totals) * (1 if price else _WORTH)
+    count = next(k for k, total in enumerate(totals) if total <= most)
     chosen, end = tuple[int, ...](), len(sizes) - 1
     for cut in reversed(cuts[: count + 1]):
         chosen, end = (int(sizes[end]), *chosen), int(cut[end]) - 1

@@ -188,19 +188,19 @@ def cost(lengths, buckets):
 
 
 @settings(max_examples=100, deadline=None)
-@given(lengths=st.lists(st.integers(1, 80), min_size=1, max_size=25), count=st.integers(1, 4))
-def test_no_choice_of_as_many_lengths_pads_less(lengths, count):
-    longest = max(lengths)
-    buckets = bucket_lengths(np.array(lengths), longest, count, multiple=8, limit=None, price=0.0)
+@given(st.lists(st.integers(1, 80), min_size=1, max_size=25), st.integers(1, 4), st.sampled_from([0, 5, 40]))
+def test_no_choice_of_as_many_lengths_costs_less(lengths, count, price):
+    buckets = bucket_lengths(np.array(lengths), max(lengths), count, multiple=8, limit=None, price=price)
     assert len(buckets) <= count and list(buckets) == sorted(set(buckets))
     sizes = sorted(set(round_lengths(np.array(lengths), 8).tolist()))
     best = min(
-        cost(lengths, (*some, sizes[-1]))
+        cost(lengths, (*some, sizes[-1])) + price * number
         for number in range(min(count, len(sizes)))
         for some in combinations(sizes[:-1], number)
     )
-    # One more row of the longest takes part in the choice, which is worth at most its own length.
-    assert cost(lengths, buckets) <= 1.01 * (best + buckets[-1])
+    # One more row of the longest takes part in the choice. Without a price a hundredth is next to nothing.
+    most = (best + buckets[-1]) * (1 if price else 1.01) - buckets[-1]
+    assert cost(lengths, buckets) + price * (len(buckets) - 1) <= most
 
 
 def running():
