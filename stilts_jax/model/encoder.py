@@ -286,12 +286,10 @@ def _run_layers(
             # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
             cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
             stacked = [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
-        # Many layers are traced once, which takes a quarter of the time; two or three would take longer.
-        once: Any = jax.jit(apply, static_argnums=2) if depth > FEW_LAYERS else apply
         states: Any = []
         for number in range(depth):
             part = (stacked[number], None if keys is None else keys[number])
-            hidden, state = once(hidden, part, 1 if first_only and number == depth - 1 else None)
+            hidden, state = apply(hidden, part, 1 if first_only and number == depth - 1 else None)
             states.append(state)
     else:
         # Where only the first token is read, nine tenths of the last layer need not be computed: 7 % of 12 layers. On a

@@ -189,7 +189,6 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
         loss, *rest = _call(loss_fn, params, batch, keys)
         return loss, tuple(rest)
 
-    @jax.jit  # traced once, for the shapes and for the loop
     def compute(batch: Arrays, keys: Any) -> tuple:
         (loss, rest), gradients = jax.value_and_grad(summed_loss, has_aux=True)(params, batch, keys)
         return jax.tree.map(widen, gradients), loss, *rest
@@ -211,6 +210,7 @@ def _sum_gradients(loss_fn: LossFn, params: Params, batch: Arrays, keys: Any, ac
     def add(sums: tuple, part: tuple) -> tuple[tuple, None]:
         return jax.tree.map(jnp.add, sums, compute(*part)), None
 
+    compute = jax.jit(compute)  # traced once, for the shapes and for the loop
     shapes = jax.eval_shape(compute, *jax.tree.map(lambda x: x[0], microbatches))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return jax.lax.platform_dependent(
