@@ -44,7 +44,9 @@ Value = TypeVar("Value")
 
 
 def initialize() -> None:
-    """Joins the other processes of this run; does nothing where there is only one, or where it has joined them."""
+    """Joins the other processes of this run, where there are any and it has not joined them."""
+    # A CPU's programs run in the thread that calls them, whose memory is kept: see ``keep_freed_memory``.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     place = _explicit_place(os.environ)
     if jax.distributed.is_initialized() or (place is None and not _is_cluster()):
         return

@@ -31,19 +31,19 @@ def keep_freed_memory() -> None:
     """Makes glibc keep what is freed, where JAX will find no accelerator.
 
     XLA on a CPU asks for a program's working memory whenever it runs. Blocks of that size glibc takes from the system
-    and gives back each time, and a gigabyte of fresh, zeroed pages is a fifth of a small step. It keeps them only where
-    all threads share one heap, which must be said before anything starts threads.
+    and gives back each time, and a gigabyte of fresh, zeroed pages is a fifth of a small step. It keeps them only in
+    the heap of the main thread, so programs must run there (``initialize`` says it to JAX). One heap for all threads
+    would do too, but those that compile would wait for each other at its lock for a third of their time.
 
-    The price: steps of several lengths leave holes, so that the heap gets two to four times as large as the largest
-    step needs (20 GB for 6.2 GB: six tasks in ten shapes, a small encoder); see ``FreedMemory``.
+    The price: steps of several lengths leave holes, so that the heap gets twice as large as the largest step needs; see
+    ``FreedMemory``.
     """
     platforms = os.environ.get("JAX_PLATFORMS")
     # Asking JAX would start its threads.
     plugins = any(importlib.util.find_spec(name) for name in ("libtpu", "jax_plugins"))
     if sys.platform.startswith("linux") and (platforms == "cpu" if platforms else not plugins):
         mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: 0)  # another C library has none
-        # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
-        for name, value in ((-8, 1), (-4, 0), (-1, -1)):
+        for name, value in ((-4, 0), (-1, -1)):  # M_MMAP_MAX, M_TRIM_THRESHOLD of malloc.h
             mallopt(name, value)
 
 

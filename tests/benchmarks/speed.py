@@ -229,5 +229,8 @@ def main(arguments: Sequence[str]) -> int:
 if __name__ == "__main__":
     from stilts_jax.host_memory import keep_freed_memory
 
-    keep_freed_memory()
+    keep_freed_memory()  # before anything imports JAX
+    from stilts_jax.distributed import initialize
+
+    initialize()
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What loading costs the host, on eight forced devices in a process of its own."""
+"""What loading and computing cost the host, in processes of their own."""
 
 import json
 import os
@@ -69,3 +69,35 @@ def test_the_host_holds_less_than_two_parts_beyond_the_parameters(tmp_path):
     assert found["same"] and found["devices"] == 8
     assert found["size"] > 18 * found["part"]  # or the bound below would say nothing
     assert found["beyond"] < 2 * found["part"], found
+
+
+COMPUTING = """
+import resource
+from stilts_jax.host_memory import keep_freed_memory
+keep_freed_memory()
+import jax, numpy, optax, stilts_jax
+from stilts_jax.distributed import initialize
+
+initialize()
+model = stilts_jax.Model(stilts_jax.SHAPES["tiny"], (("head", stilts_jax.HeadConfig(kind="classify", num_labels=2)),))
+tx, key = optax.sgd(1e-3), jax.random.key(0)
+step = stilts_jax.train_step
+call = {"loss_fn": stilts_jax.make_loss(model, "head"), "tx": tx, "key": key}
+batch = {"tokens": numpy.full((256, 128), 5), "label": numpy.zeros(256, int)}
+state = stilts_jax.init_state(model, tx, key)
+program = jax.jit(lambda state: step(state, batch, **call)).lower(state).compile()
+new = []
+for _ in range(9):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    state, _ = jax.block_until_ready(program(state))
+    new.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(sorted(new)[4] * resource.getpagesize() / program.memory_analysis().temp_size_in_bytes)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_a_program_gets_the_working_memory_that_it_had_before():
+    """Most of it: what products are packed into, a fifth here, belongs to other threads."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    assert float(subprocess.check_output([sys.executable, "-c", COMPUTING], env=environment)) < 0.5
