@@ -53,7 +53,7 @@ class Device:
         is used again from the cache on disk, for other seeds, phases and selections: a use pays an eighth, but training
         on a CPU half of it, because there it takes as long as tens of steps.
         """
-        each = {"cpu": (1.0, 6.0 + 1.4 * written_out), "gpu": (5.0, 9.0 + 1.15 * written_out)}
+        each = {"cpu": (1.0, 4.0 + 1.0 * written_out), "gpu": (5.0, 9.0 + 1.15 * written_out)}
         seconds = each.get(self.platform, (20 / 3, 20.0))[training]
         return seconds / (_CPU_USES if training and self.platform == "cpu" else _USES)
 
