@@ -29,10 +29,7 @@ source="${TMPDIR:-/tmp}/$NAME.tar.gz"
 log="${TMPDIR:-/tmp}/$NAME.log"
 here="$(dirname "$0")/.."
 
-run() {
-  printf '%q ' "$@"; echo
-  "$dry" || "$@"
-}
+run() { printf '%q ' "$@"; echo; "$dry" || "$@"; }
 release() { run "${queue[@]}" delete "$NAME" --zone="$ZONE" --force --quiet; }
 state() { "${queue[@]}" describe "$NAME" --zone="$ZONE" --format='value(state.state)' 2>/dev/null || echo NONE; }
 
@@ -59,9 +56,12 @@ install() {
 printf -v words ' %q' "$@"
 # gcloud's own exit code says nothing of the hosts' codes, so each host prints its own.
 init="${LIBTPU_INIT_ARGS:-}" remote="LIBTPU_INIT_ARGS=${init@Q} venv/bin/stilts$words; echo stilts-exit=\$?"
-code=1 # where there is never a machine
+code=1 failed=0 # where there is never a machine, or no package on it
 for ((try = 1; try <= ${TRIES:-100}; try++)); do
-  { acquire && install; } || { sleep "${PAUSE:-30}"; continue; }
+  { acquire && install && failed=0; } || { # a machine that is there, and can't be set up, costs money
+    [[ "$(state)" != ACTIVE ]] || ((++failed < 3)) || { echo "no set-up; $0 --delete ends the slice" >&2; code=1; break; }
+    sleep "${PAUSE:-30}"; continue
+  }
   run "${ssh[@]}" --command="$remote" | tee "$log" || true
   if "$dry"; then code=0; break; fi
   # One code of a host's own failure is final. Codes 75, signals and silence: run it again.

@@ -221,7 +221,11 @@ class Checkpoints(AbstractContextManager):
 
     def restore(self, step: int, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns items and record of one step; ``wanted`` may leave out items, but nothing inside of them."""
-        where, payload = f"{self._directory}/{step}", self._payload(step)
+        where = f"{self._directory}/{step}"
+        if step not in (steps := self.steps()):
+            fix = f"take one of {', '.join(map(str, steps)) or 'none'}"
+            raise CheckpointError(f"There is no checkpoint of step {step}.", where=where, fix=fix)
+        payload = self._payload(step)
         leaves = flatten_dict({name: payload["leaves"].get(name, {}) for name in wanted}, sep="/")
         saved = {path.removesuffix("/"): form for path, form in leaves.items()}  # an item may be one array
         _compare(where, dict(parameter_paths(dict(wanted))), saved)

@@ -12,11 +12,8 @@ from stilts_jax import host_memory
 
 host_memory.keep_freed_memory()
 freed, before = host_memory.FreedMemory(), host_memory.held_memory()
-blocks, kept = [], []
-for _ in range(100):  # blocks with small ones between them, that stay
-    blocks.append(bytearray(b"1" * 2**20))
-    kept.append(bytearray(1000))
-del blocks
+blocks = [(bytearray(b"1" * 2**20), bytearray(1000)) for _ in range(100)]
+blocks = [small for _, small in blocks]  # those between them stay
 freed.return_if_short()
 print((host_memory.held_memory() - before) >> 20)
 host_memory.total_memory = host_memory.held_memory  # nothing is left

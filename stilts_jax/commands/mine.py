@@ -36,6 +36,7 @@ def run(arguments: Namespace) -> None:
     check_out(arguments.out, arguments.source, arguments.target)
     keep_programs()
     encoder = open_model(arguments.encoder, progress=arguments.progress)
+    encoder.config.check_layer(arguments.layer or 0)
     options = {name: getattr(arguments, name) for name in ("layer", "tokens_per_batch", "progress")}
     options["max_length"] = min(arguments.max_length, encoder.config.max_length)
     model = encoder.with_head("", None, Compute())

@@ -4,7 +4,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -127,7 +127,8 @@ def keep_examples(
     owners = np.asarray(features.columns["example"])
     texts = [b""] * len(owners)
     for row in np.flatnonzero(np.diff(owners, prepend=-1)).tolist():
-        text = json.dumps(astuple(everything[owners[row]]), ensure_ascii=False)
+        example = everything[owners[row]]
+        text = json.dumps([getattr(example, name) for name in example.__slots__], ensure_ascii=False)
         texts[row] = text.encode("utf-8", "surrogatepass")
     offsets = np.concatenate([[0], np.cumsum(list(map(len, texts)), dtype=np.int64)])
     record = Ragged(np.frombuffer(b"".join(texts), np.uint8), offsets)

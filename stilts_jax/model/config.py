@@ -88,6 +88,13 @@ class EncoderConfig(Checked):
         """Whether a block's sum is normalised (XLM-R) or its input (XL, XXL)."""
         return self.family == "xlm-roberta"
 
+    def check_layer(self, layer: int) -> None:
+        """Refuses a layer that the encoder does not have."""
+        if not 0 <= layer <= self.num_layers:
+            what = f"Layer {layer} of an encoder of {self.num_layers} layers."
+            fix = "take one of these, or 0 for the embeddings"
+            raise ConfigError(what, where="num_layers, --layer, or layer of a head", fix=fix)
+
     def training_flops(self, length: int = 0) -> float:
         """Returns multiply-adds, times two, of a token's both passes through the layers; attention by ``length``."""
         dense = 2 * (4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size)

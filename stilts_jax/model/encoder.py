@@ -183,10 +183,7 @@ def encode(
         dropout_key: of this step, or one for each row of the batch (the first axis); None for no dropout.
     """
     depth, length = config.num_layers if num_layers is None else num_layers, jnp.shape(tokens)[-1]
-    if not 0 <= depth <= config.num_layers:
-        what = f"Layer {depth} of an encoder of {config.num_layers} layers."
-        fix = "take one of these, or 0 for the embeddings"
-        raise ConfigError(what, where="num_layers, --layer, or layer of a head", fix=fix)
+    config.check_layer(depth)
     with layers.product_precision(compute):
         ids = jnp.reshape(tokens, (-1, length))
         visible, position_ids, places = _number_places(config, ids, segments, positions, visual_mask)

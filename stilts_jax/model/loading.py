@@ -159,6 +159,9 @@ def load_encoder(
     account(folder, weights, [tensor for part in parts.values() for tensor in part], useless)
     _check_tie(folder, weights, f"{prefix}embeddings.word_embeddings.weight")
     places = {"encoder": dict(parameter_paths(sharding(abstract)))} if sharding else {}
+    if sharding and places["encoder"].keys() != {tensor.path for tensor in parts["encoder"]}:
+        fix = "write partial(stilts_jax.shardings, mesh=mesh)"
+        raise ConfigError("It does not say where each parameter lies.", where="sharding", fix=fix)
     params = {part: load_tensors(weights, some, dtype, places.get(part)) for part, some in parts.items()}
     encoder, mlm_head, task_head = params.pop("encoder"), params.pop("mlm", None), None
     for name, values in params.items():

@@ -33,6 +33,17 @@ from stilts_jax.train.step import LossFn, TrainState, train_step
 _events: Counter[str] = Counter()  # of JAX in this process: listeners can't be taken back
 _HITS = "/jax/compilation_cache/cache_hits"  # compiled functions that came from the cache on disk
 jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
+_longest: dict[
+    str, float
+] = {}  # seconds of JAX by what it did; of traces within a trace the outer one counts
+_COMPILING = "/jax/core/compile/"  # to trace, to lower, to compile or to read what was compiled
+
+
+def _note_seconds(event: str, duration_secs: float, **_: Any) -> None:
+    _longest[event] = max(duration_secs, _longest.get(event, 0.0))
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_seconds)
 
 
 @dataclass(frozen=True)
@@ -136,7 +147,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
         self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        self._numbers = jax.device_put(config.optimizer.numbers, self._shardings.step)
+        self._numbers = jax.device_put(config.optimizer.schedule_numbers, self._shardings.step)
         # Whatever the rate and the length of the run, its steps are the same program.
         alike = replace(config.optimizer, learning_rate=0.0, total_steps=1, warmup=0.0)
         self._functions = {}
@@ -228,7 +239,8 @@ class Run:
         if is_new:
             self._forms.add(form)
             tell(f"compiling {len(self._forms)}" + (f" of {shapes}" if shapes else ""))
-        start, hits = time.monotonic(), _events[_HITS]
+        hits = _events[_HITS]
+        _longest.clear()
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
             given = _own(self._state, self.config.losses[batch.task]), placed, self._seed, self._numbers
@@ -236,7 +248,8 @@ class Run:
         self._state = _with_others(new, self._state)
         compiling = 0.0
         if is_new:
-            compiling = time.monotonic() - start
+            # Not the seconds of the call: a CPU takes the step in it.
+            compiling = sum(_longest[event] for event in _longest if event.startswith(_COMPILING))
             self._mark += compiling
             self.cached += _events[_HITS] > hits
             if not Run._announced:

@@ -53,7 +53,7 @@ class OptimizerConfig(OptimizerSettings):
         return math.ceil(self.total_steps * self.warmup) if self.warmup < 1 else int(self.warmup)
 
     @property
-    def numbers(self) -> np.ndarray:
+    def schedule_numbers(self) -> np.ndarray:
         """What a schedule of this kind depends on, float [3]: the full rate, the steps of its rise and of its fall."""
         rise = self.warmup_steps
         return np.array([self.learning_rate, rise, max(1, self.total_steps - rise)], float)
@@ -64,7 +64,7 @@ class OptimizerConfig(OptimizerSettings):
         ``numbers`` stand in for this config's own. Where a program gets them as an argument, runs of other rates and
         lengths share it.
         """
-        rate, rise, fall = self.numbers.tolist() if numbers is None else numbers
+        rate, rise, fall = self.schedule_numbers.tolist() if numbers is None else numbers
         share = {
             "linear": optax.linear_schedule(1.0, 0.0, 1),
             "cosine": optax.cosine_decay_schedule(1.0, 1),

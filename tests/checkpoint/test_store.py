@@ -58,6 +58,8 @@ def test_the_newest_step_comes_back_bit_for_bit(saved):
         checkpoints.save(3, {"listed": [items["moments"]]}, {})
         with pytest.raises(CheckpointError, match="has lists or tuples"):  # which is no damage
             checkpoints.load("listed")
+        with pytest.raises(CheckpointError, match="no checkpoint of step 7"):  # which is none either
+            checkpoints.restore(7, {})
     assert step == 2 and _equal(items, _items(2)) and record == {"history": [[2, 0.5]]}
 
 

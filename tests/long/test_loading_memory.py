@@ -16,11 +16,16 @@ from functools import partial
 from pathlib import Path
 import jax, numpy as np
 from safetensors import safe_open
+from stilts_jax.errors import ConfigError
 from stilts_jax.model import load_encoder
 from stilts_jax.sharding import MeshConfig, make_mesh, shardings
 
 big, small = sys.argv[1:]
 place = partial(shardings, mesh=make_mesh(MeshConfig(data=1, fsdp=8)))
+try:
+    load_encoder(small, sharding=place.keywords["mesh"])
+except ConfigError as error:
+    refused = error.fix
 load_encoder(small, sharding=place)  # whatever is imported or started once is so now
 # VmHWM is the peak. ru_maxrss would start at the size of the process that started this one.
 read = lambda name: 1024 * int(Path("/proc/self/status").read_text().split(name + ":")[1].split()[0])
@@ -36,7 +41,8 @@ index = json.loads((Path(big) / "model.safetensors.index.json").read_text())["we
 with safe_open(Path(big) / index[key], framework="numpy") as file:
     same = bool(np.array_equal(np.asarray(up[47]), file.get_tensor(key).T))
 shards = len({shard.device for shard in up.addressable_shards})
-print(json.dumps({"beyond": peak - before - size, "size": size, "part": part, "same": same, "devices": shards}))
+told = {"same": same, "refused": refused, "devices": shards}
+print(json.dumps({"beyond": peak - before - size, "size": size, "part": part, **told}))
 """
 
 
@@ -66,7 +72,7 @@ def test_the_host_holds_less_than_two_parts_beyond_the_parameters(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["same"] and found["devices"] == 8
+    assert found["same"] and found["devices"] == 8 and "mesh=mesh" in found["refused"]
     assert found["size"] > 18 * found["part"]  # or the bound below would say nothing
     assert found["beyond"] < 2 * found["part"], found
 
