@@ -239,7 +239,7 @@ class Run:
         if is_new:
             self._forms.add(form)
             tell(f"compiling {len(self._forms)}" + (f" of {shapes}" if shapes else ""))
-        hits = _events[_HITS]
+        start, hits = time.monotonic(), _events[_HITS]
         _longest.clear()
         # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
         with nullcontext() if is_new else jax.transfer_guard("disallow"):
@@ -254,7 +254,8 @@ class Run:
             self.cached += _events[_HITS] > hits
             if not Run._announced:
                 Run._announced, folder = True, jax.config.values["jax_compilation_cache_dir"]
-                waited = format_seconds(seconds_since_start())
+                taking = time.monotonic() - start - compiling
+                waited = format_seconds(seconds_since_start() - taking)
                 text = f"first step {waited} after the command; it compiled for {compiling:.1f} s"
                 kept = f", {'read from' if self.cached else 'and keeps that in'} {folder}" * bool(folder)
                 self.config.progress.say(text + kept)
