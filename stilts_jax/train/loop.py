@@ -33,9 +33,8 @@ from stilts_jax.train.step import LossFn, TrainState, train_step
 _events: Counter[str] = Counter()  # of JAX in this process: listeners can't be taken back
 _HITS = "/jax/compilation_cache/cache_hits"  # compiled functions that came from the cache on disk
 jax.monitoring.register_event_listener(lambda event, **_: _events.update([event]))
-_longest: dict[
-    str, float
-] = {}  # seconds of JAX by what it did; of traces within a trace the outer one counts
+# Seconds of JAX by what it did; of traces within a trace the outer one counts.
+_longest: dict[str, float] = {}
 _COMPILING = "/jax/core/compile/"  # to trace, to lower, to compile or to read what was compiled
 
 
