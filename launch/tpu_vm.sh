@@ -59,7 +59,7 @@ init="${LIBTPU_INIT_ARGS:-}" remote="LIBTPU_INIT_ARGS=${init@Q} venv/bin/stilts$
 code=1 failed=0 # where there is never a machine, or no package on it
 for ((try = 1; try <= ${TRIES:-100}; try++)); do
   { acquire && install && failed=0; } || { # a machine that is there, and can't be set up, costs money
-    [[ "$(state)" != ACTIVE ]] || ((++failed < 3)) || { echo "no set-up; $0 --delete ends the slice" >&2; code=1; break; }
+    [[ "$(state)" != ACTIVE ]] || ((++failed < 3)) || { echo "setting up failed three times (see above); $0 --delete gives the slice back" >&2; code=1; break; }
     sleep "${PAUSE:-30}"; continue
   }
   run "${ssh[@]}" --command="$remote" | tee "$log" || true

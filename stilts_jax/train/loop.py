@@ -248,7 +248,8 @@ class Run:
         compiling = 0.0
         if is_new:
             # Not the seconds of the call: a CPU takes the step in it.
-            compiling = sum(_longest[event] for event in _longest if event.startswith(_COMPILING))
+            seconds = dict(_longest).items()  # a copy: threads that save checkpoints tell of themselves too
+            compiling = sum(longest for event, longest in seconds if event.startswith(_COMPILING))
             self._mark += compiling
             self.cached += _events[_HITS] > hits
             if not Run._announced:
