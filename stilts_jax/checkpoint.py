@@ -271,7 +271,8 @@ class Checkpoints(AbstractContextManager):
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             _quiet_needless_words()
-            manager = ocp.CheckpointManager(self._directory, options=self._options)
+            given: Any = {"options": self._options, "handler_registry": _make_handlers()}
+            manager = ocp.CheckpointManager(self._directory, **given)
             # It would ask the service with the number of the step, and ours (``is_preempted``) would never be reached.
             manager.reached_preemption = lambda step: False
             self._manager = manager
@@ -293,6 +294,15 @@ class Checkpoints(AbstractContextManager):
         if payload["step"] != step:  # a folder that was renamed or copied
             raise _blame(ValueError(), f"it was saved as that of step {payload['step']}", where)
         return payload
+
+
+def _make_handlers() -> Any:
+    """Returns what writes arrays as they are: compressed, they are a fourteenth smaller and read in twice the time."""
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    plain = ocp.PyTreeCheckpointHandler(use_compression=False)
+    for kind in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
+        handlers.add(None, kind, plain)
+    return handlers
 
 
 @contextmanager

@@ -46,6 +46,14 @@ def test_the_best_step_is_what_comes_back(tmp_path):
     assert digest_leaves(again.params) == digest_leaves(result.params)
 
 
+def test_arrays_lie_on_disk_as_they_are(tmp_path):
+    with sj.Checkpoints(
+        tmp_path
+    ) as checkpoints:  # to unpack them would take most of the time that reading takes
+        checkpoints.save(1, {"params": {"kernel": np.zeros(10**6, np.float32)}}, {})
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 4 * 10**6
+
+
 def test_killed_at_three_points_is_the_run_in_peace():
     script = Path(__file__).with_name("kill_training.py")
     command = [sys.executable, str(script), "--points", "3", "--seed", "1"]
