@@ -146,5 +146,11 @@ def compiler_options() -> dict[str, int] | None:
     name = "xla_backend_optimization_level"
     is_set = name in os.environ.get("XLA_FLAGS", "")
     # JAX refuses options of a program within another one: it is compiled as that is.
-    inside = isinstance(jax.numpy.zeros(()), jax.core.Tracer)
-    return None if is_set or inside or jax.default_backend() != "cpu" else {name: 1}
+    return None if is_set or in_program() or jax.default_backend() != "cpu" else {name: 1}
+
+
+def in_program() -> bool:
+    """Says whether what is computed now becomes a part of a program, as in a function that ``jax.jit`` traces."""
+    import jax
+
+    return isinstance(jax.numpy.zeros(()), jax.core.Tracer)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from stilts_jax.chips import compiler_options
+from stilts_jax.chips import compiler_options, in_program
 from stilts_jax.errors import ConfigError
 from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig
@@ -283,10 +283,12 @@ def _run_layers(
             # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
             cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
             stacked = [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
+        # Many layers are traced once; two or three would take longer, and outside of a program each call would compile.
+        once: Any = jax.jit(apply, static_argnums=2) if depth > FEW_LAYERS and in_program() else apply
         states: Any = []
         for number in range(depth):
             part = (stacked[number], None if keys is None else keys[number])
-            hidden, state = apply(hidden, part, 1 if first_only and number == depth - 1 else None)
+            hidden, state = once(hidden, part, 1 if first_only and number == depth - 1 else None)
             states.append(state)
     else:
         # Where only the first token is read, nine tenths of the last layer need not be computed: 7 % of 12 layers. On a

@@ -21,6 +21,7 @@ from stilts_jax.model import (
     init_encoder,
     init_params,
 )
+from stilts_jax.model.encoder import Layer
 from stilts_jax.model.layers import row_keys
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
@@ -28,6 +29,18 @@ from stilts_jax.train.step import TrainState, train_step
 from tests.model.conftest import Maker
 
 pytestmark = pytest.mark.slow
+
+
+def test_many_layers_are_traced_once_in_a_program_and_compiled_nowhere_else(monkeypatch):
+    calls, apply = [], Layer.__call__
+    monkeypatch.setattr(Layer, "__call__", lambda *given: calls.append(1) or apply(*given))
+    shape = replace(SHAPES["tiny"], num_layers=6)
+    params = init_encoder(shape, jax.random.key(0))
+    run = partial(encode, config=shape, compute=Compute(layers="written-out"))
+    compiled = jax.jit(run)(params, np.full((2, 8), 5))
+    assert len(calls) == 1
+    np.testing.assert_allclose(compiled, run(params, np.full((2, 8), 5)), atol=1e-5)
+    assert len(calls) == 7
 
 
 @pytest.mark.parametrize(("kind", "answer"), [("classify", "label"), ("tag", "tags")])
