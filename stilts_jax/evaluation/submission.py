@@ -6,7 +6,7 @@ release it, or as `stilts prepare` fetched it.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, groupby
@@ -76,11 +76,19 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
     return path
 
 
-def write_thresholds(folder: Path, task: Task, thresholds: Mapping[str, float]) -> None:
-    """Stores what was tuned on dev beside the predictions that it made; without any threshold an old file goes."""
-    path = prediction_path(folder, task, "").with_name("thresholds.json")
-    if thresholds:
-        write_json(path, dict(thresholds))
+def write_thresholds(
+    folder: Path, task: Task, thresholds: Mapping[str, float], languages: Collection[str]
+) -> None:
+    """Stores what was tuned on dev beside the predictions of ``languages`` that it made.
+
+    Thresholds of other languages stay as long as their predictions lie there; without any the file goes.
+    """
+    path, others = prediction_path(folder, task, "").with_name("thresholds.json"), dict[str, Any]()
+    with suppress(DataError, AttributeError):  # none there, or none that can be read
+        others = {code: one for code, one in read_json(path).items() if code not in languages}
+    kept = {code: one for code, one in others.items() if prediction_path(folder, task, code).is_file()}
+    if thresholds or kept:
+        write_json(path, kept | dict(thresholds))
     else:
         path.unlink(missing_ok=True)
 

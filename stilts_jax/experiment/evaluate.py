@@ -218,13 +218,14 @@ def _write_task(
     out: Path, part: Part, predictions: Mapping[str, Any], thresholds: Mapping[str, float]
 ) -> None:
     """Writes what was predicted of a task; of a language without predictions (no threshold) an old file goes."""
-    for language in dict.fromkeys((*part.languages, *predictions)):
+    languages = dict.fromkeys((*part.languages, *predictions))
+    for language in languages:
         remove_names(out, part.task.name, language)
         if language in predictions:
             write_predictions(out, part.task, language, predictions[language])
         else:
             prediction_path(out, part.task, language).unlink(missing_ok=True)
-    write_thresholds(out, part.task, thresholds)
+    write_thresholds(out, part.task, thresholds, languages)
 
 
 def _choose_head(
