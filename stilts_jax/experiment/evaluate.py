@@ -28,8 +28,10 @@ from stilts_jax.tokenization import Tokenizer
 SCORES = "scores.json"  # beside the folder of predictions
 
 
-def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> PhaseScores:
-    """Scores every task of ``phase`` but ``kept``."""
+def evaluate_phase(
+    phase: Phase, context: Context, kept: Collection[str], trained: Mapping[str, Any] | None
+) -> PhaseScores:
+    """Scores every task of ``phase`` but ``kept``; ``trained`` is the record of its training, if it has one."""
     scores, data = PhaseScores(kept=kept), context.data(phase)
     if not data.scored:
         return scores
@@ -40,12 +42,18 @@ def evaluate_phase(phase: Phase, context: Context, kept: Collection[str]) -> Pha
     if part := data.source_dev:
         (language,) = part.languages
         about: dict[str, Any] = {"task": part.task.name, "split": part.split, "language": language}
-        with context.progress.part(" ".join(about.values())):
-            (found,) = score(model, part, context)
-        if language in found.results:  # else gold is blanked
+        # The rows that picked the best step have its score.
+        picked = dict(trained["history"]) if trained and [*data.selection.values()] == [(part,)] else {}
+        if trained and trained["step"] in picked:
+            about["score"] = picked[trained["step"]]
+        else:
+            with context.progress.part(" ".join(about.values())):
+                (found,) = score(model, part, context)
+            if language in found.results:  # else gold is blanked
+                about["score"] = main_score(part.task.metric, found.results[language].values)
+        if "score" in about:
             about["examples"] = context.features(part, model.tokenizer).num_examples
-            value = main_score(part.task.metric, found.results[language].values)
-            scores.source_dev = about | {"score": value}
+            scores.source_dev = about
     return scores
 
 

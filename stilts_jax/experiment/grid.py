@@ -66,7 +66,7 @@ def run_phase(phase: Phase, context: Context) -> None:
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
         if phase.train:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
-        scores = evaluate_phase(phase, context, kept)
+        scores = evaluate_phase(phase, context, kept, trained)
         if context.is_main:
             results.write_result(phase, context, trained, scores, started)
     context.progress.say(scores.summary())

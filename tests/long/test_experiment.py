@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from stilts_jax.experiment import evaluate
 from stilts_jax.tasks import get_task
 from tests.typed import results, stilts
 
@@ -133,6 +134,23 @@ def test_what_another_command_scored_of_a_phase_stays(demo, tmp_path):
     assert set(result["phase"]["evaluates"]) == {"tatoeba", "bucc"} and "done before" in said
     whole = results(demo[0] / "grid")["none+retrieval"]
     assert result["scores"]["tatoeba"] == whole["scores"]["tatoeba"]
+
+
+def test_rows_that_picked_the_best_step_are_not_scored_again(demo, tmp_path, monkeypatch):
+    scored, score = [], evaluate.score
+    monkeypatch.setattr(
+        evaluate, "score", lambda *given: scored.append((given[1].split, given[1].limit)) or score(*given)
+    )
+    found = []
+    for picked_by, limit in ((30, 30), (31, 30)):
+        options = f"--config.train.eval_examples={picked_by}", f"--config.evaluation.limit={limit}"
+        workdir = tmp_path / str(picked_by)
+        stilts(*grid(demo, workdir, "--config.experiment.targets=udpos", *options))
+        (result,) = results(workdir).values()
+        found.append(result["selection"])
+    assert scored == [("test", 30), ("test", 30), ("dev", 30)]
+    assert found[0]["best_step"] == found[1]["best_step"]  # both have but one to choose from
+    assert found[0]["source_dev"] == found[1]["source_dev"] and found[0]["source_dev"]["examples"] == 30
 
 
 def test_selection_on_target_languages_is_asked_for_by_name_and_printed(demo, whole, tmp_path):
