@@ -24,7 +24,14 @@ from stilts_jax.errors import RunAgain, TrainingError
 from stilts_jax.host_memory import FreedMemory
 from stilts_jax.progress import SILENT, Progress, format_seconds, seconds_since_start
 from stilts_jax.settings import TrainSettings
-from stilts_jax.sharding import batch_multiple, pad_batch_to, shard_batch, state_shardings, with_shardings
+from stilts_jax.sharding import (
+    batch_multiple,
+    pad_batch_to,
+    place,
+    shard_batch,
+    state_shardings,
+    with_shardings,
+)
 from stilts_jax.train import logs
 from stilts_jax.train.losses import check_batch
 from stilts_jax.train.optimizer import OptimizerConfig, Params, make_optimizer
@@ -145,8 +152,9 @@ class Run:
         folder, first = epath.Path(config.directory), jax.process_index() == 0
         folder.mkdir(parents=True, exist_ok=True)
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
-        self._seed = jax.device_put(np.uint32(config.seed), self._shardings.step)
-        self._numbers = jax.device_put(config.optimizer.schedule_numbers, self._shardings.step)
+        # Not by device_put: over several hosts it would compare the values of all, and fails within a mesh.
+        given = np.uint32(config.seed), config.optimizer.schedule_numbers
+        self._seed, self._numbers = place(given, (self._shardings.step,) * 2)
         # Whatever the rate and the length of the run, its steps are the same program.
         alike = replace(config.optimizer, learning_rate=0.0, total_steps=1, warmup=0.0)
         self._functions = {}
@@ -190,7 +198,7 @@ class Run:
             text += "missing or wrong in the curve; the training itself is not affected"
             self.config.progress.say(text)
         self.config.progress.say(f"going on after step {self.step}")
-        return TrainState(jax.device_put(np.int32(self.step), self._shardings.step), **items)
+        return TrainState(place(np.int32(self.step), self._shardings.step), **items)
 
     def evaluate(self) -> None:
         """Scores the parameters if an evaluation is due and the checkpoint does not hold its score already."""
