@@ -27,7 +27,7 @@ def start(world, tmp_path):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": str(world / "compiled"),
+        "JAX_COMPILATION_CACHE_DIR": str(world.with_name("compiled")),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "BUCKET_ROOT": str(buckets),
     }
