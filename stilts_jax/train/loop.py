@@ -152,7 +152,7 @@ class Run:
         folder, first = epath.Path(config.directory), jax.process_index() == 0
         folder.mkdir(parents=True, exist_ok=True)
         self._shardings = state_shardings(state, config.mesh, zero1=config.zero1)
-        # Not by device_put: over several hosts it would compare the values of all, and fails within a mesh.
+        # device_put would compare them over all hosts: their float64 with the float32 that comes back.
         given = np.uint32(config.seed), config.optimizer.schedule_numbers
         self._seed, self._numbers = place(given, (self._shardings.step,) * 2)
         # Whatever the rate and the length of the run, its steps are the same program.
