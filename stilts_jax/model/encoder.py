@@ -249,6 +249,14 @@ def writes_layers_out(config: EncoderConfig, compute: Compute) -> bool:
     return fits or compute.layers == "written-out"
 
 
+def _unstack(stacked: Any) -> list[Any]:
+    """Returns the parameters of each layer."""
+    leaves, structure = jax.tree.flatten(stacked)
+    # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
+    cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
+    return [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
+
+
 def _run_layers(
     params: Mapping[str, Any],
     config: EncoderConfig,
@@ -278,11 +286,7 @@ def _run_layers(
         return apply(hidden, jax.tree.map(lambda array: jnp.asarray(array)[number], (stacked, keys)))
 
     if writes_layers_out(config, compute):
-        if not isinstance(stacked, list):  # predictions have them apart
-            leaves, structure = jax.tree.flatten(stacked)
-            # The gradient of a split is one concatenation; that of an index would be a sum of stacks.
-            cut = [[part[0] for part in jnp.split(jnp.asarray(leaf), leaf.shape[0])] for leaf in leaves]
-            stacked = [jax.tree.unflatten(structure, layer) for layer in zip(*cut, strict=True)]
+        stacked = stacked if isinstance(stacked, list) else _unstack(stacked)  # predictions have them apart
         # Many layers are traced once; two or three would take longer, and outside of a program each call would compile.
         once: Any = jax.jit(apply, static_argnums=2) if depth > FEW_LAYERS and in_program() else apply
         states: Any = []

@@ -47,9 +47,8 @@ def test_the_best_step_is_what_comes_back(tmp_path):
 
 
 def test_arrays_lie_on_disk_as_they_are(tmp_path):
-    with sj.Checkpoints(
-        tmp_path
-    ) as checkpoints:  # to unpack them would take most of the time that reading takes
+    """To unpack them would take most of the time that reading takes."""
+    with sj.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"params": {"kernel": np.zeros(10**6, np.float32)}}, {})
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 4 * 10**6
 
