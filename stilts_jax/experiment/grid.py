@@ -22,7 +22,7 @@ from stilts_jax.experiment.evaluate import evaluate_phase
 from stilts_jax.experiment.models import FINAL, read_trained
 from stilts_jax.experiment.phases import Phase
 from stilts_jax.experiment.results import FAILURE, find_kept, read_result
-from stilts_jax.experiment.train import adopt_training, train_phase
+from stilts_jax.experiment.train import adopt_training, find_alike, train_phase
 from stilts_jax.files import hash_record, is_remote
 from stilts_jax.host_memory import return_freed_memory
 from stilts_jax.interruption import check, stop
@@ -54,7 +54,7 @@ def run_phase(phase: Phase, context: Context) -> None:
         return
     folder, started = context.folder(phase), datetime.now(UTC)
     with ExitStack() as held:
-        if taken := from_main(lambda: _lock(folder, held)):  # the error is raised on all hosts
+        if taken := from_main(lambda: _lock(phase, context, held)):  # the error is raised on all hosts
             raise LockedError(taken, where=str(folder))
         _check_same(phase, context)
         if jax.process_count() == 1 and is_done(phase, context):  # another process was at work on it just now
@@ -72,9 +72,18 @@ def run_phase(phase: Phase, context: Context) -> None:
     context.progress.say(scores.summary())
 
 
-def _lock(folder: Path, held: ExitStack) -> str:
-    """Locks a folder until ``held`` is closed; where another process has it, returns what to say of that."""
+def _lock(phase: Phase, context: Context, held: ExitStack) -> str:
+    """Locks a phase's folder until ``held`` is closed; where another process has it, returns what to say of that.
+
+    The same where another process is at the very same training in another folder: its model will be taken over.
+    """
+    folder, key = context.folder(phase), context.key(phase)
+    alike = [] if read_trained(folder, key) else find_alike(phase, context)
     try:
+        for other in alike:
+            if not read_trained(other, key):
+                with lock_run(other):
+                    pass
         held.enter_context(lock_run(folder))
     except LockedError as error:
         return error.what

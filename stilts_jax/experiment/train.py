@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -251,6 +252,14 @@ def _run(
     return run_training(init_state(model, make_optimizer(optimizer), key, **first), config)
 
 
+def find_alike(phase: Phase, context: Context) -> list[Path]:
+    """Returns the folders of other phases with the very same training, whether or not it is done."""
+    folder = context.folder(phase)
+    # Where target languages select, they do so for only one of the two.
+    may_share = phase.train and context.settings.experiment.select_on == "en"
+    return sorted({*folder.parent.glob(f"*-{context.key(phase)[:8]}")} - {folder}) if may_share else []
+
+
 def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     """Takes over the model of another phase that trained the very same; returns its record.
 
@@ -259,15 +268,13 @@ def adopt_training(phase: Phase, context: Context) -> dict[str, Any] | None:
     folder, key = context.folder(phase), context.key(phase)
 
     def find() -> tuple[str, dict[str, Any]] | None:
-        for other in sorted(set(folder.parent.glob(f"*-{key[:8]}")) - {folder}):
+        for other in find_alike(phase, context):
             record = models.read_trained(other, key)
             if record and (other / models.FINAL).is_dir():
                 return other.name, record
         return None
 
-    # Where target languages select, they do so for only one of the two.
-    found = from_main(find) if context.settings.experiment.select_on == "en" else None
-    if not found:
+    if not (found := from_main(find)):
         return None
     name, trained = found
     tokenizer = context.tokenizer(phase.encoder)

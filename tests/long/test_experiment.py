@@ -189,6 +189,15 @@ def test_what_trains_the_same_is_trained_once(demo, whole, tmp_path):
     assert found["mnli.s0"]["scores"] == whole["mnli.s0"]["scores"]
 
 
+def test_of_two_processes_one_waits_for_what_the_other_trains_alike(demo, tmp_path):
+    command = [*PROGRAM, *grid(demo, tmp_path, "--config.experiment.targets=xnli", rows="none+mnli")]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [one.communicate(timeout=300)[1] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert "".join(said).count("taken over") == 1
+    assert len(list(tmp_path.glob("phases/*/metrics.jsonl"))) == 2  # of three phases
+
+
 @pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
 def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_WORTH_A_LINE", 0.0)  # however fast it is
