@@ -9,6 +9,7 @@ decides what is done next, comes from the main host too (``from_main``): a share
 host before the others.
 """
 
+import atexit
 import ctypes
 import glob
 import importlib.util
@@ -63,7 +64,10 @@ def initialize() -> None:
         what, where = "The processes of this run did not find each other.", address or "found automatically"
         fix = "start all processes before anything uses a device; name the same coordinator to all"
         raise ConfigError(what, where=f"{where}: {error}", fix=fix) from error
-    threading.Thread(target=_follow_others, daemon=True).start()
+    follower = threading.Thread(target=_follow_others, daemon=True)
+    follower.start()
+    # Before JAX takes its leave of the others: what is registered later is called first.
+    atexit.register(_end_following, follower)
 
 
 def from_main(read: Callable[[], Value]) -> Value:
@@ -78,7 +82,7 @@ def from_main(read: Callable[[], Value]) -> Value:
 
 
 _borders, _failures = itertools.count(), itertools.count()
-_failed_here = threading.Event()
+_ends = threading.Event()  # this process failed, or has done its work: the others are followed no more
 _EXIT_CODE, _LOOK_EVERY = "stilts/exit_code", 1.0  # seconds
 
 
@@ -119,7 +123,7 @@ def leave_together() -> Iterator[None]:
         else:
             traceback.print_exc()
             time.sleep(_HEARTBEAT + 10)
-        _failed_here.set()
+        _ends.set()
         with suppress(jax.errors.JaxRuntimeError):  # another host was faster, or the service is gone
             _client().key_value_set(_EXIT_CODE, str(code))
             time.sleep(3 * _LOOK_EVERY)  # with the service, if it is this process that runs it
@@ -128,7 +132,7 @@ def leave_together() -> Iterator[None]:
 
 def _follow_others() -> None:
     """Ends this process with the exit code of another one that says that it failed."""
-    while not _failed_here.wait(_LOOK_EVERY):
+    while not _ends.wait(_LOOK_EVERY):
         try:
             code = int(_client().key_value_try_get(_EXIT_CODE))
         except jax.errors.JaxRuntimeError as error:
@@ -139,6 +143,12 @@ def _follow_others() -> None:
         if jax.process_index() == 0:  # it runs the service: without it those that still look would be aborted
             time.sleep(5 * _LOOK_EVERY)
         _leave(code)
+
+
+def _end_following(follower: threading.Thread) -> None:
+    """Is called as Python ends, which stops threads where they are: one inside of JAX takes the process with it."""
+    _ends.set()
+    follower.join(_HEARTBEAT)
 
 
 def _leave(code: int) -> NoReturn:

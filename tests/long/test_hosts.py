@@ -63,6 +63,11 @@ def test_a_hosts_own_failure_ends_all(start, tmp_path: Path) -> None:
     assert processes[0].wait(timeout=PATIENCE) == EXIT_ERROR  # and not "run again" on one host only
 
 
+def test_a_host_that_looks_after_the_other_as_it_ends_ends_well(start, tmp_path: Path) -> None:
+    processes = start(tmp_path / "run", "looking")
+    assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0]
+
+
 def test_hosts_go_on_from_the_checkpoints_that_the_main_one_sees(start, tmp_path: Path) -> None:
     processes = start(tmp_path / "run", "listing")
     assert [process.wait(timeout=PATIENCE) for process in processes] == [0, 0]
