@@ -1,6 +1,6 @@
 """Loads a checkpoint of transformers, trains two epochs on a `datasets.Dataset`, exports, and reads it in PyTorch.
 
-Usage: python launch/train_from_transformers.py CHECKPOINT OUT
+Usage: python launch/train_from_transformers.py CHECKPOINT OUT    (needs pip install '.[hub,parity]')
 """
 
 import sys
