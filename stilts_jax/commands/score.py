@@ -33,12 +33,13 @@ def run(arguments: Namespace) -> None:
         raise ConfigError(what, where="stilts score", fix=fix)
     if arguments.out is not None:
         check_out(arguments.out)
+    places = arguments.predictions, arguments.gold, arguments.progress
     if arguments.task:
-        scores = score_tasks(arguments.task, arguments.predictions, arguments.gold)
+        scores = score_tasks(arguments.task, *places)
     elif arguments.benchmark == "xtreme-up":
         scores = score_files(arguments.predictions, arguments.gold)
     else:
-        scores = score_predictions(arguments.benchmark or "xtreme", arguments.predictions, arguments.gold)
+        scores = score_predictions(arguments.benchmark or "xtreme", *places)
     print(_format(scores))
     if arguments.out is not None:
         write_json(arguments.out, scores)

@@ -118,6 +118,9 @@ def score_decoded(
     for language, values in decoded.items():
         part, tuned = examples[language], None
         gold, ids = find_gold(task, part), [one.id for one in part]
+        if task.kind == "span" and len(set(ids)) < len(ids):  # answers go by them
+            what, fix = "Two questions have one id.", "give each its own"
+            raise StiltsError(what, where=f"{task.name}, {language}", fix=fix)
         predicted: Any = list(values)
         if task.kind == "tag":
             predicted = [spell(task, tags) for tags in values]

@@ -211,7 +211,7 @@ def squad(task: Task, predictions: Mapping, gold: Answers, language: str, **how:
     """Exact match and token F1 of answers: by SQuAD 1.1's rules, which are English for every language."""
     exact, overlap = _score_answers(predictions, gold, **how)
     count = max(len(exact), 1)
-    values = {"f1": 100 * (sum(overlap) / count), "em": 100 * (sum(exact) / count)}
+    values = {"f1": 100 * sum(overlap) / count, "em": 100 * sum(exact) / count}  # in the script's order
     items = (np.array(exact, np.float64) + np.array(overlap, np.float64)) / 2
     return MetricResult(values, Items("mean", items.astype(np.float32)))
 

@@ -181,8 +181,6 @@ def evaluate_retrieval(
             ids, threshold = queries, None
             if mines:
                 given = None if thresholds is None else thresholds[layer]
-                if given is not None and language not in given:
-                    continue
                 scores, ids = mine_sentences(part, left, right, neighbours, **search), []
                 threshold = tune_threshold(scores, gold) if given is None else given[language]
                 predicted = [pair for pair, score in scores.items() if score >= threshold]  # best first
@@ -223,9 +221,9 @@ def _rank(
 
 
 def read_sentences(path: Path) -> list[str]:
-    """The distinct lines of a text file that are not blank; a tab becomes a space."""
+    """The distinct lines of a text file that are not blank; a tab or a carriage return becomes a space."""
     lines = read_lines(path, Problems("text", fix="convert the file to UTF-8"))
-    distinct = dict.fromkeys(text.strip(" \t\r\n").replace("\t", " ") for _, text in lines)
+    distinct = dict.fromkeys(text.strip(" \t\r\n").translate({9: " ", 13: " "}) for _, text in lines)
     distinct.pop("", None)
     if not distinct:
         raise DataError("The file has no sentences.", where=str(path), fix="write one a line")

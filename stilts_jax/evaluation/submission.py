@@ -9,15 +9,18 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
+from stilts_jax.checked import stem
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, OFFICIAL, Scores, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS, spell
 from stilts_jax.files import write_json, write_lines
+from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.readers import read_lines, read_squad
@@ -97,7 +100,7 @@ def read_predictions(path: Path, task: Task) -> Any:
     """What ``write_predictions`` wrote, as the metric takes it; labels and tags as names."""
     form = format_of(task)
     if form == "tag":
-        renamed = UNTAGGED if task.name == "udpos" else {}  # as in an experiment
+        renamed = UNTAGGED if stem(task.name) == "udpos" else {}  # as in an experiment
         return [[renamed.get(tag, tag) for tag in tags] for tags in read_tags(path)[0]]
     _, what, fix = _FORMS[form]
     if form in _BY_ID:
@@ -217,7 +220,9 @@ def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: 
         raise DataError(what, where=f"{predicted} (gold: {gold})", fix=fix)
 
 
-def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> Mapping[str, float] | None:
+def _score_file(
+    task: Task, language: str, folder: Path, gold_folder: Path, *, progress: Progress
+) -> Mapping[str, float] | None:
     form, predicted = format_of(task), prediction_path(folder, task, language)
     if not predicted.is_file():
         return None
@@ -229,6 +234,10 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
         if unknown is not None:
             fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
             raise DataError(f"There is no item {unknown!r} in gold.", where=str(predicted), fix=fix)
+        if lost := len(gold.keys() - predictions.keys()):  # as the official scripts count them
+            progress.say(
+                f"warning: {predicted}: {lost} of {len(gold)} have no prediction, which counts as wrong"
+            )
     elif form != "mining":
         check_count(predicted, predictions, gold_path, gold)
     if form == "tag":
@@ -246,6 +255,8 @@ def _score_file(task: Task, language: str, folder: Path, gold_folder: Path) -> M
                 raise DataError(what, where=where, fix=fix)
     elif form == "ranking":  # queries without a right candidate do not count
         gold = {query: right for query, right in gold.items() if right}
+    if not gold:
+        raise DataError("Gold is blank, all of it.", where=str(gold_path), fix=_BLANKED)
     return METRICS[task.metric](task, predictions, gold, language).values
 
 
@@ -284,12 +295,17 @@ def score_languages(
     return scores
 
 
-def score_predictions(benchmark: str, predictions: Path, gold: Path) -> dict[str, Any]:
+def score_predictions(
+    benchmark: str, predictions: Path, gold: Path, progress: Progress = SILENT
+) -> dict[str, Any]:
     """Scores predictions of a benchmark, of XTREME-UP as tags only, and returns what ``summarise`` does."""
-    return summarise(benchmark, score_languages(BENCHMARKS[benchmark], _score_file, predictions, gold))
+    score = partial(_score_file, progress=progress)
+    return summarise(benchmark, score_languages(BENCHMARKS[benchmark], score, predictions, gold))
 
 
-def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str, Any]:
+def score_tasks(
+    names: Sequence[str], predictions: Path, gold: Path, progress: Progress = SILENT
+) -> dict[str, Any]:
     """Scores tasks by name in every language that has predictions, and returns what ``summarise_tasks`` does."""
     tasks = {}
     for name in names:
@@ -297,4 +313,5 @@ def score_tasks(names: Sequence[str], predictions: Path, gold: Path) -> dict[str
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
         tasks[task.name] = replace(task, languages=tuple(found))
-    return summarise_tasks(tasks, score_languages(tasks, _score_file, predictions, gold))
+    score = partial(_score_file, progress=progress)
+    return summarise_tasks(tasks, score_languages(tasks, score, predictions, gold))
