@@ -26,7 +26,7 @@ from stilts_jax.features.pictures import Sight, add_pictures
 from stilts_jax.features.records import Features, keep_examples
 from stilts_jax.files import cache_root, hash_record, local_folder, local_path
 from stilts_jax.progress import SILENT, Progress
-from stilts_jax.settings import TASK_OPTIONS, Compute, Settings
+from stilts_jax.settings import TASK_OPTIONS, Compute, MixtureSettings, Settings
 from stilts_jax.sharding import Mesh, make_mesh
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.inventory import wanted_languages
@@ -152,6 +152,9 @@ class Context:
     def training_record(self, phase: Phase) -> dict[str, Any]:
         """What the training of ``phase`` depends on."""
         settings, data, parent = self.settings, self.data(phase), phase.parent
+        if not phase.train:  # it reads no option of training
+            limitless, usual = replace(settings.data, limit=0), Settings()
+            settings = replace(settings, train=usual.train, model=usual.model, data=limitless)
         trained, tasks, head_rates = [part.task for part in data.train], {}, list[float]()
         for part, task in zip(data.train, trained):
             read, selection = self._fingerprints(part, "train/"), dict[str, str]()
@@ -180,18 +183,21 @@ class Context:
             "seed": phase.seed,
             "train": {
                 **{name: value for name, value in asdict(settings.train).items() if name not in _NOT_IN_KEY},
+                # It says whether a run may go on, not what it computes. It was here, so that keys stay the same.
+                "skip_non_finite": 0,
                 # The first task's is the run's. It stands here, where it was before tasks had it: keys stay the same.
                 "head_rate": [*head_rates, settings.train.head_rate or 1.0][0],
             },
-            # What was added later is here where it is set.
-            "mixture": {k: v for k, v in asdict(settings.mixture).items() if v is not None} if mixed else {},
+            "mixture": _mixture_record(settings.mixture, trained) if mixed else {},
             # The first one's rate and warm-up are the run's, and rows are drawn by place.
             **({"order": [task.name for task in trained]} if len(trained) > 1 else {}),
             "head": {"form": settings.model.head_form, "init": settings.model.head_init},
             "precision": {name: compute[name] for name in ("dtype", "param_dtype", "matmul_precision")},
             "limit": settings.data.limit,
-            "select_on": settings.experiment.select_on,
+            "select_on": settings.experiment.select_on if phase.stage == "target" else "en",
             "debug": settings.debug,
+            # Since then such rows are sorted over fewer batches.
+            **({"draw": 2} if any(map(_draws_by_label, trained, tasks.values())) else {}),
         }
 
     def key(self, phase: Phase) -> str:
@@ -204,7 +210,8 @@ class Context:
         for name, parts in self.data(phase).scored.items():
             task, data = parts[-1].task, dict[str, str]()
             for part in parts:
-                data |= self._fingerprints(part, f"{part.split}/")
+                again = part is not parts[-1] and part.split == parts[-1].split
+                data |= self._fingerprints(part, "threshold/" if again else f"{part.split}/")
             metric = [task.metric, metrics.VERSIONS.get(task.metric, 1)]
             tasks[name] = {"version": task.version, "metric": metric, "data": data}
         retrieval = {"layer": model.retrieval_layer, "sweep": model.sweep_layers}
@@ -260,6 +267,23 @@ class Context:
         return load() if training else self.once(("features", key), load)
 
 
+def _draws_by_label(task: Task, record: Mapping[str, Any]) -> bool:
+    return not task.pictures and record["hyperparameters"]["label_alpha"] != 1.0
+
+
+def _mixture_record(mixture: MixtureSettings, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Returns what a phase's tasks read of the mixture; what they do not read is as by default."""
+    found, usual = asdict(mixture), MixtureSettings()
+    if weights := name_tasks(mixture.pairs, "mixture.weights"):
+        found["weights"] = {task.name: float(weights[task.name]) for task in tasks if task.name in weights}
+    if all(task.kind != "mlm" for task in tasks):
+        found |= {name: getattr(usual, name) for name in found if name.startswith("mlm_")}
+    if len(tasks) == 2 and MLM in [task.name for task in tasks]:  # nothing to hold the other one down against
+        del found["cap"]
+    # What was added later is here where it is set.
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _choose_data(phase: Phase, context: Context) -> PhaseData:
     """Returns what a phase reads; raises where that can't be told."""
     settings, mixture, train, selection = context.settings, context.settings.mixture, [], {}
@@ -296,8 +320,8 @@ def _choose_texts(task: Task, context: Context) -> tuple[str, ...]:
 def choose_scored(reference: str, context: Context, phase: Phase | None = None) -> tuple[Part, ...]:
     """Returns what a task is scored on, the reported split last, in the languages that were asked for and are there.
 
-    An intermediate reports its own dev set, and its source language in any case; SQuAD 2.0 reports dev, whose script
-    tunes the threshold there. Others are tuned on the source language's dev set, those of mining on each language's.
+    An intermediate reports its own dev set, and its source language in any case. Thresholds are tuned on the source
+    language's dev set, those of mining on each language's; SQuAD 2.0 reports dev, whose script tunes it there.
     """
     settings, source, task = context.settings, context.source, context.task(reference)
     chosen, limit = hyperparameters_of(task, settings, phase), settings.evaluation.limit
@@ -317,6 +341,10 @@ def choose_scored(reference: str, context: Context, phase: Phase | None = None) 
         if split == reported and not intermediate:
             absent = tuple(one for one in asked or wanted_languages(task, split) if one not in languages)
         parts.append(Part(task, split, languages, chosen, limit, absent))
+    home = selection_language(task, source)
+    if task.metric == "squad_v2" and not tuned and set(languages) - {home}:  # no other language tunes its own
+        there = available_languages(task, reported, source, beyond=True)
+        parts.insert(0, replace(parts[0], languages=tuple({home}.intersection(there)), absent=()))
     return tuple(parts)
 
 

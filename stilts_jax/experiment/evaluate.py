@@ -130,8 +130,8 @@ def _add_scores(
             break
         thresholds, where = [one.thresholds for one in found], "each language's"
         if task.retrieval != "mining":  # whose languages have each its own, as BUCC defines it
-            where = f"the {task.source_language}"
-            source = [one.get(task.source_language) for one in thresholds]
+            (home,) = part.languages or (task.source_language,)
+            where, source = f"the {home}", [one.get(home) for one in thresholds]
             thresholds = [{} if one is None else dict.fromkeys(reported.languages, one) for one in source]
         if thresholds[chosen]:
             scores.notes.append(f"{name}: the threshold was tuned on {where} dev set ({part.split})")

@@ -230,9 +230,12 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     if keep == "all" or not context.is_main:
         return
     _remove(context.folder(phase) / CHECKPOINTS, context)
-    for candidate in phase.line() if keep != "models" else ():
-        kept = keep == "encoders" and candidate.stage == "intermediate"
-        if not kept and all(is_done(child, context) for child in phases if child.parent == candidate):
+    # What trains the same takes a model over: it goes when all of them are done.
+    keys = set(map(context.key, phase.line())) if keep != "models" else set()
+    for candidate in (one for one in phases if context.key(one) in keys):
+        kept, key = keep == "encoders" and candidate.stage == "intermediate", context.key(candidate)
+        needing = (one for one in phases if one.parent == candidate or context.key(one) == key)
+        if not kept and all(is_done(one, context) for one in needing):
             _remove(context.folder(candidate) / FINAL, context)
 
 

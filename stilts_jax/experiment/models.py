@@ -22,7 +22,7 @@ from stilts_jax.model.config import SHAPES, Compute, EncoderConfig, HeadConfig, 
 from stilts_jax.model.encoder import init_encoder
 from stilts_jax.model.export import export_encoder
 from stilts_jax.model.loading import TaskHead, load_encoder
-from stilts_jax.model.weights import find_folder, read_json
+from stilts_jax.model.weights import find_folder, find_weights, read_json
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, shardings
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 RANDOM = "random:"  # "random:FOLDER" draws the weights that FOLDER/config.json describes
 _FILES = ("config.json", *VOCABULARY_FILES, *OTHER_FILES)  # of an encoder, besides its weights
-_WEIGHTS = ("*.safetensors", "*.bin")
 _WORTH_REMEMBERING = 2**26  # bytes: smaller files are hashed in a moment
 FORMAT = 2  # of ``trained.json``
 FINAL = "final"  # folder of a finished model: parameters without an optimizer's state
@@ -80,8 +79,8 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
     read_shape(encoder)
     folder, prefix = tokenizer_folder(encoder), RANDOM if encoder.startswith(RANDOM) else ""
     drawn = prefix or settings.debug
-    patterns = _FILES if drawn else _FILES + _WEIGHTS
-    paths = sorted(path for one in patterns for path in folder.glob(one))
+    weights = [] if drawn else find_weights(folder)[0]  # others may lie there, which come and go
+    paths = sorted([*weights, *(folder / name for name in _FILES if (folder / name).exists())])
     hashes = [_remembered_hash(path.resolve()) for path in paths]
     if drawn:
         hashes.append(str(settings.experiment.first_seed))
@@ -239,7 +238,9 @@ def own_options(name: str) -> dict[str, Any]:
     if trained := _read_phase(name):
         return trained["settings"]
     described = read_json(find_folder(name) / "config.json")
-    is_half = (described.get("dtype") or described.get("torch_dtype")) in ("bfloat16", "float16")
+    is_half = (
+        described.get("dtype") or described.get("torch_dtype")
+    ) == "bfloat16"  # float16 has more digits
     return {"compute.dtype": "bfloat16" if is_half else "float32"}
 
 

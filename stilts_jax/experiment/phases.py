@@ -87,6 +87,9 @@ def _check_names(phases: list[Phase], settings: Settings, is_part: bool) -> None
         if count > 1:
             what, fix = f"{name!r} would be run twice.", "name each row and target once"
             raise ConfigError(what, where="config.experiment", fix=fix)
+    for name in (name for phase in phases for name in phase.train if name.startswith("mlm@")):
+        what, fix = f"{name} names a language of texts.", f"write mlm, and mixture.mlm_languages={name[4:]}"
+        raise ConfigError(what, where="config.experiment", fix=fix)
     if is_part:
         return
     if any(get_task(name).kind == "mlm" for phase in phases for name in phase.evaluate):
@@ -153,6 +156,9 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
         with _said_of("experiment.targets"):
             task = get_task(name)
         wanted = instead[task.name].split("/") if task.name in instead else task.train_on or (name,)
+        if task.name in instead and not task.is_trained:
+            what, fix = f"{name} is scored without training.", "leave it out"
+            raise ConfigError(what, where="config.experiment.train_on", fix=fix)
         language = name.partition("@")[2] or settings.experiment.source_language
         suffix = "" if language == "en" else f"@{language}"
         steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted if task.is_trained)
@@ -181,11 +187,20 @@ def hyperparameters_of(task: Task, settings: Settings, phase: Phase | None = Non
         named = name_tasks(values, "train.by_task")
         for name in (stem(task.name), task.name):
             given |= {option: named[name]} if name in named else {}
-    return replace(preset, **given)
+    # 2 and 2.0 are one number, and two in a key: what the preset says stays as it says it.
+    return replace(preset, **{name: one for name, one in given.items() if one != getattr(preset, name)})
 
 
 def unread_exceptions(phases: list[Phase], settings: Settings) -> Iterator[str]:
-    """Yields what ``train.by_task`` says in vain: of a task that only targets train on, with their own numbers."""
+    """Yields what ``train.by_task`` says in vain: of a task that only targets train on, with their own numbers.
+
+    And of texts beside other tasks, which ``mixture`` speaks of.
+    """
+    with_texts = [len(phase.train) for phase in phases if "mlm" in phase.train]
+    for option in ("batch_size", "max_length") * (min(with_texts, default=1) > 1):
+        if "mlm" in settings.train.exceptions().get(option, {}):
+            told = f"beside other tasks it is mixture.mlm_{option}"
+            yield f"config.train.by_task: mlm.{option} changes nothing here ({told})"
     rows = {get_task(name).name for phase in phases if phase.stage == "intermediate" for name in phase.train}
     for (steps, _), names in _target_trainings(settings).items():
         targets = [get_task(name).name for name in names]

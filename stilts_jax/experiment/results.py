@@ -95,7 +95,11 @@ def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context"
     there, asked, kept = (result or {}).get("evaluation"), context.evaluation_record(phase), list[str]()
     if not result or not there or result["phase"]["key"] != context.key(phase):
         return []
-    for name, scored in there["tasks"].items() if {**there, "tasks": asked["tasks"]} == asked else ():
+    # Retrieval alone reads how it is done, and its pools stay whole.
+    embeds = [get_task(name).kind == "embed" for name in phase.evaluate]
+    unread = {"tasks", *["retrieval"] * (not any(embeds)), *["limit"] * all(embeds)}
+    same_how = all(there.get(one) == asked.get(one) for one in (there.keys() | asked.keys()) - unread)
+    for name, scored in there["tasks"].items() if same_how else ():
         wanted = asked["tasks"].get(name, scored)
         same = {**scored, "data": wanted["data"]} == wanted
         if same and wanted["data"].items() <= scored["data"].items():
@@ -122,7 +126,7 @@ def write_result(
         **{name: getattr(scores, name) for name in _BY_TASK},
         "selection": {
             "zero_shot": not seen,
-            "notes": [*scores.notes, *seen, *_notes(phase, settings)],
+            "notes": [*scores.notes, *seen, *_notes(phase, settings, len(made.get("skipped", ())))],
             "metric": "mean of the main metrics",
             "history": made.get("history", []),
             "best_step": made.get("step"),
@@ -183,7 +187,7 @@ def make_seen_notes(phase: Phase, settings: Settings, kept: Collection[str] = ()
     return notes
 
 
-def _notes(phase: Phase, settings: Settings) -> list[str]:
+def _notes(phase: Phase, settings: Settings, skipped: int) -> list[str]:
     experiment, first = settings.experiment, settings.evaluation.limit
     # Pools stay whole, whatever the limit.
     limited = [task.name for task in map(get_task, phase.evaluate) if task.kind != "embed" and first]
@@ -193,8 +197,10 @@ def _notes(phase: Phase, settings: Settings) -> list[str]:
     belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
-        sweep: settings.model.sweep_layers,
-        f"trained on the first {counted(settings.data.limit, 'example')} only": settings.data.limit,
+        sweep: settings.model.sweep_layers and phase.stage == "retrieval",
+        f"{counted(skipped, 'training step')} left out, whose loss was not finite": skipped,
+        f"trained on the first {counted(settings.data.limit, 'example')} only": settings.data.limit
+        and trained,
         f"{', '.join(limited)}: scored on the first {counted(first, 'example')} of each language only": limited,
         f"targets trained on something else than usual: {moved}": moved,
         "Belebele's passages are SIB-200's sentences too, which were trained on": belebele,

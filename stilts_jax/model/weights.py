@@ -35,7 +35,7 @@ def find_folder(name_or_folder: str | Path, *, download: bool = False) -> Path:
         cached = Path(snapshot_download(name, local_files_only=True))
         # What is there whole is not looked up again: a repository may change, a run should not.
         whole = (cached / "config.json").is_file()
-        if not download or (whole and tokenizer_files(cached) and _find_files(cached)[0]):
+        if not download or (whole and tokenizer_files(cached) and find_weights(cached)[0]):
             return cached
     except Exception as error:  # the hub client's errors follow its HTTP library, which has changed before
         if not download:
@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _find_files(folder: Path) -> tuple[list[Path], set[str]]:
+def find_weights(folder: Path) -> tuple[list[Path], set[str]]:
     """Returns the weight files of a folder; if there are several, as its index names them, with the listed tensors."""
     for name in _NAMES:
         index = folder / f"{name}.index.json"
@@ -103,7 +103,7 @@ class Stored(NamedTuple):
 def open_weights(folder: Path) -> dict[str, Stored]:
     """Returns the tensors of a folder by name."""
     found = dict[str, Stored]()
-    files, listed = _find_files(folder)
+    files, listed = find_weights(folder)
     for path in files:
         found |= _open_torch(path) if path.suffix == ".bin" else _open_safetensors(path)
     repeated = {"lm_head.decoder.weight", "lm_head.decoder.bias"}  # safetensors leaves out what is tied
@@ -111,7 +111,8 @@ def open_weights(folder: Path) -> dict[str, Stored]:
         what = f"The index lists tensors that its files lack: {', '.join(absent[:5])}."
         raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
     if not found:
-        fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files"
+        fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files; "
+        fix += "`stilts prepare --encoder=NAME` fetches those of a hub repository"
         raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
     return found
 
