@@ -35,7 +35,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, CustomSt
 
 from stilts_jax.distributed import from_main
 from stilts_jax.errors import CheckpointError, LockedError
-from stilts_jax.files import local_folder, naming, open_path
+from stilts_jax.files import local_folder, open_path, write_whole
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.sharding import parameter_paths, with_shardings
 
@@ -51,10 +51,12 @@ _BUSY_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|
 def lock_run(directory: str | os.PathLike) -> Iterator[None]:
     """Keeps a second process out of a run directory; raises ``LockedError`` where there is one already.
 
-    The lock ends with the process that holds it, however that ends; the file only says who holds it. Object stores have
-    no locks: there a file in this machine's cache is locked, and other machines are left to the user.
+    The lock ends with the process that holds it, however that ends; a file beside it says who that is (in the lock's
+    own filelock keeps what it needs where a file system has no locks). Object stores have none: there a file in this
+    machine's cache is locked, and other machines are left to the user.
     """
     path = local_folder(directory) / "run.lock"
+    told = path.with_suffix(".holder")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
@@ -62,7 +64,7 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
             raise OSError("it is no plain file")
         lock.acquire(blocking=False)
     except Timeout as error:
-        holder = path.read_text("utf-8", "replace") or "unknown"
+        holder = told.read_text("utf-8", "replace") if told.is_file() else "unknown"
         what = f"Another process is at work in this run directory: {holder}."
         fix = "wait for it, stop it, or take another directory"
         raise LockedError(what, where=str(directory), fix=fix) from error
@@ -71,9 +73,8 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
         fix = "remove what stands there (a folder or a link), or give permission to write"
         raise CheckpointError(what, where=str(path), fix=fix) from error
     try:
-        with naming(path):
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            path.write_text(f"pid {os.getpid()} on {socket.gethostname()}, since {since}")
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        write_whole(told, f"pid {os.getpid()} on {socket.gethostname()}, since {since}")
         yield
     finally:
         lock.release()

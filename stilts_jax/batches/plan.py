@@ -108,7 +108,7 @@ class TrainingBatches:
         self._masking, columns = masking, features.columns
         if masking:
             # Captions have rows of their own, also in the control without pictures, which so takes as many steps.
-            apart = bool(features.pictures) or task.endswith(".text")
+            apart = bool(features.pictures) or task.partition("@")[0].endswith(".text")
             if apart:  # so they need not be longer than the longest
                 max_length = min(max_length, int(round_lengths(self._lengths.max(keepdims=True), 8)[0]))
             self._packed = PackedText(features, max_length, packed=not apart)
@@ -117,9 +117,13 @@ class TrainingBatches:
             self.buckets: tuple[int, ...] = (max_length,)
         else:
             self._rows = _draw_rows(task, features, label_alpha, seed)
-            # Of few rows no more batches than an epoch has: sorted over several epochs, a batch would hold a row again
-            # and again, and a short run would never see others.
-            self._window = min(self._window, max(len(features) // batch_size, 1))
+            # No more batches than come before a row comes again: sorted over several epochs, a batch would hold it
+            # again and again, and a short run would never see others.
+            once = float(len(features))
+            if label_alpha != 1.0:
+                counts = np.unique(columns["label"], return_counts=True)[1]
+                once = np.min(counts ** (1 - label_alpha)) * np.sum(counts**label_alpha)
+            self._window = min(self._window, max(int(once / batch_size), 1))
             paired = "pair_tokens" in columns
             count = max(max_buckets // 2, 1) if paired else max_buckets
             self.buckets = self._choose(self._lengths, count, price, max_length)

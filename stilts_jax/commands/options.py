@@ -105,6 +105,7 @@ def open_phases(settings: Settings, arguments: Namespace, **instead: Any) -> tup
 
     ``instead`` has other folders than the command line names.
     """
+    from stilts_jax.distributed import leave_together
     from stilts_jax.experiment.needs import check_data, keep_available
     from stilts_jax.experiment.phases import list_phases, unread_exceptions
 
@@ -112,10 +113,11 @@ def open_phases(settings: Settings, arguments: Namespace, **instead: Any) -> tup
     phases = list_phases(settings)  # before any folder is made: it knows all names
     told = {"command": arguments.command_line, "trace": given.get("trace")}
     context = open_context(settings, given["data_root"], given["workdir"], **told)
-    if given.get("available"):
-        context = keep_available(context)
-        phases = list_phases(context.settings, is_part=True)
-    for said in unread_exceptions(phases, context.settings):
-        context.progress.say(f"warning: {said}")
-    check_data(phases, context)
+    with leave_together():  # a host that lacks data must not let the others wait
+        if given.get("available"):
+            context = keep_available(context)
+            phases = list_phases(context.settings, is_part=True)
+        for said in unread_exceptions(phases, context.settings):
+            context.progress.say(f"warning: {said}")
+        check_data(phases, context)
     return phases, context

@@ -73,12 +73,16 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         taken: dict[str, Any] = {"steps": result.step, "skipped": result.skipped}
         finished = vocabulary.restore(finished, word, optimizer=optimizer, **taken)
     models.save_final(context.folder(phase), finished, result.step, context.progress)
+    # Of the exceptions by task a finished model needs these alone: a task of one's own may be out of reach.
+    longest = name_tasks(settings.train.exceptions().get("max_length", {}), "train.by_task")
+    lengths = ",".join(f"{name}.max_length={value}" for name, value in longest.items())
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
     trained = {
         "key": context.key(phase),
         "step": result.step,  # whose parameters were kept
+        "skipped": result.skipped,  # steps whose loss was not finite
         "history": result.history,  # [[step, score], ...] of the selection
         "curve": result.curve,  # [[step, loss], ...]
         "work": {**asdict(result.work), **result.work.rates(None)},
@@ -90,7 +94,8 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
             for part, one in data
         },
         "tokenizer": tokenizer.fingerprint,
-        "settings": {name: attrgetter(name)(settings) for name in models.DECISIVE},
+        "settings": {name: attrgetter(name)(settings) for name in models.DECISIVE}
+        | {"train.by_task": lengths},
         "attention": {"backend": attention.name, "reason": attention.reason},
         "chance": chance,  # what guessing would score on the selection data, where that is known
         "collapsed": collapsed,  # the run did no better
@@ -154,7 +159,7 @@ def make_batches(
         context.progress.say(one.describe())
         if name != MLM or len(data) == 1:
             sizes.append((one.num_rows, chosen.epochs, chosen.batch_size))
-    steps = count_steps(sizes, sizes[0][0] if len(data) == 1 else mixture.cap)
+    steps = count_steps(sizes, sizes[0][0] if len(sizes) == 1 else mixture.cap)
     made: TrainingBatches | Mixture = one
     if len(data) > 1:
         named = name_tasks(mixture.pairs, "mixture.weights")  # those of other rows too
@@ -174,7 +179,8 @@ def choose(phase: Phase, context: Context, data: Loaded, shape: EncoderConfig) -
     for part, features in data:
         chosen = part.hyperparameters
         tasks.append((part.task.kind, chosen.batch_size, chosen.max_length + features.visual_tokens))
-        rows.append((len(features), chosen.epochs, chosen.batch_size))
+        if len(data) == 1 or part.task.name != MLM:
+            rows.append((len(features), chosen.epochs, chosen.batch_size))
     steps = count_steps(rows, settings.mixture.cap if len(rows) > 1 else rows[0][0])  # about
     steps = min(steps, settings.train.max_steps or steps)
 

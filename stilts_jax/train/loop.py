@@ -226,6 +226,7 @@ class Run:
         protect = [] if best is None else [best]
         items = {"params": self._state.params, "moments": self._state.moments}
         self._checkpoints.save(self.step, items, record, protect=protect)
+        self._timings.sync()
         if self._board:
             self._board.flush()
         self._saved_step = self.step
@@ -335,8 +336,6 @@ def _own(state: TrainState, loss: LossFn) -> TrainState:
 
 def _with_others(new: TrainState, old: TrainState) -> TrainState:
     """Returns the state after a step with the heads that it left alone."""
-    if new.params.keys() != {"encoder", "heads"}:
-        return new
     trees = (new.params, old.params), (new.moments, old.moments)
     params, moments = ({**one, "heads": other["heads"] | one["heads"]} for one, other in trees)
     return TrainState(new.step, params, moments)

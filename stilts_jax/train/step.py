@@ -235,7 +235,9 @@ def _move(
     metrics |= {"grad_norm": norm, "weight": weight}
     finite = jnp.isfinite(loss) & jnp.isfinite(norm) if skip_non_finite else True
     # What a transformation may look at: ``value`` is optax's name of the loss, the others are for the recipe's own.
-    seen = {"value": metrics["loss"], "step": state.step, "head": head, "finite": finite, "grad_norm": norm}
+    seen = {"value": metrics["loss"], "head": head, "finite": finite}
+    if isinstance(tx, Recipe):  # within another one it has other gradients, and perhaps fewer updates
+        seen |= {"step": state.step, "grad_norm": norm}
     update = optax.with_extra_args_support(tx).update
     try:
         updates, moments = update(gradients, state.moments, state.params, **seen)

@@ -26,7 +26,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert str(process.pid) in (tmp_path / "run.lock").read_text()  # its record is still there
+    assert str(process.pid) in (tmp_path / "run.holder").read_text()  # its record is still there
     for _ in range(2):
         with lock_run(tmp_path), pytest.raises(LockedError, match=str(os.getpid())), lock_run(tmp_path):
             pass

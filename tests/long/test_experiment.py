@@ -87,6 +87,14 @@ def start_together(commands):
         os.sched_setaffinity(0, cores)
 
 
+def test_texts_beside_a_task_take_nothing_of_it(demo, tmp_path):
+    """There is no other task for which `mixture.cap` would hold it down."""
+    rows = grid(demo, tmp_path, "--dry_run", "--config.mixture.cap=32", rows="mnli+mnli/mlm")
+    table = [line.split() for line in stilts(*rows).splitlines()]
+    steps = {line[0]: int(line[1]) for line in table if line and line[0] in ("mnli.s0", "mnli+mlm.s0")}
+    assert steps["mnli+mlm.s0"] == round(steps["mnli.s0"] / 0.8)  # and a fifth of the steps are the texts'
+
+
 @pytest.fixture(scope="module")
 def alone(demo, tmp_path_factory):
     """What one process makes of a row. (The demo's first process is this one, which may have all cores.)"""

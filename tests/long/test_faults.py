@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 STATES = {"done": (), "unscored": ("result.json",), "untrained": ("result.json", "trained.json", "final")}
 PHASE = "phases/none+udpos.s0-*"
 FILES = {
-    "done": (*("result.json", "trained.json", "device.json", "run.lock"), "../mnli.s0-*/trained.json"),
+    "done": (*("result.json", "trained.json", "device.json", "run.holder"), "../mnli.s0-*/trained.json"),
     "unscored": (
         *("trained.json", "final/*/_CHECKPOINT_METADATA", "final/*/record/metadata"),
         *("final/*/params/_METADATA", "final/*/params/manifest.ocdbt", "final/*/params/ocdbt.process_0/d/*"),

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from stilts_jax.errors import EXIT_RUN_AGAIN
+from stilts_jax.errors import EXIT_ERROR, EXIT_RUN_AGAIN
 from tests.typed import results
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ def start(world):
     """Returns a function that starts one command in some processes, with four devices in all."""
     started = []
 
-    def run(workdir, hosts, *options):
+    def run(workdir, hosts, *options, host_options=((),) * 4):
         workdir.mkdir(exist_ok=True)
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))
@@ -52,9 +52,8 @@ def start(world):
                 place = {"COORDINATOR_ADDRESS": address, "NUM_PROCESSES": hosts, "PROCESS_ID": number}
                 environment |= {f"JAX_{name}": str(value) for name, value in place.items()}
             with (workdir / f"log{number}").open("w") as log:
-                process = subprocess.Popen(
-                    [*command, *options], env=environment, stdout=log, stderr=subprocess.STDOUT
-                )
+                whole = [*command, *options, *host_options[number]]
+                process = subprocess.Popen(whole, env=environment, stdout=log, stderr=subprocess.STDOUT)
             started.append(process)
         return started[-hosts:]
 
@@ -103,3 +102,12 @@ def test_processes_that_were_killed_end_as_one_process_does(start, tmp_path):
     # What is done is done, also for another number of processes.
     finish(some, start(some, 1, grid), [0])
     assert (some / "log0").read_text().count("done before") == len(expected)
+
+
+def test_a_host_that_lacks_data_ends_all_before_the_first_phase(start, tmp_path):
+    """The others would wait for it until JAX gives up, and then say that the command is to be run again."""
+    whole, bare = tmp_path / "run", tmp_path / "bare"
+    bare.mkdir()
+    processes = start(whole, 2, host_options=[[], [f"--data_root={bare}"]])
+    finish(whole, processes, [EXIT_ERROR] * 2)
+    assert "Data are missing" in (whole / "log1").read_text()

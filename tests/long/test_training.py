@@ -9,16 +9,19 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import stilts_jax as sj
+from stilts_jax.batches.plan import TrainingBatches
 from stilts_jax.checkpoint import digest_leaves
 from stilts_jax.progress import Progress
 from stilts_jax.train.logs import profile_steps
-from stilts_jax.train.optimizer import OptimizerConfig
+from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.vocabulary import PhaseVocabulary
+from tests.batches.test_plan import make_features
 from tests.train import tiny_world as tiny
 from tests.train.test_any_batch_any_mesh import BATCH, KEY, MODEL, TX, step
 from tests.train.test_loop import labels, steps
@@ -51,6 +54,51 @@ def test_arrays_lie_on_disk_as_they_are(tmp_path):
     with sj.Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, {"params": {"kernel": np.zeros(10**6, np.float32)}}, {})
     assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) > 4 * 10**6
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+def test_rows_of_a_rare_label_do_not_fill_a_batch(alpha):
+    """Sorted by length over many batches, what is drawn again and again would lie side by side."""
+    features = make_features(np.random.default_rng(0).integers(4, 60, 2000))
+    features.columns["label"][:] = np.arange(2000) < 40
+    batches = TrainingBatches(
+        "t", features, batch_size=8, seed=7, max_length=64, window=32, label_alpha=alpha
+    )
+    copies = [np.unique(batches.batch_at(step).rows, return_counts=True)[1].max() for step in range(200)]
+    assert max(copies) <= 2  # where an epoch of the label ends, and the next one begins
+
+
+def test_within_another_transformation_the_recipe_clips_what_it_gets():
+    config = OptimizerConfig(learning_rate=1e-3, total_steps=10, warmup=0.0)
+    tx = optax.chain(optax.clip_by_global_norm(0.01), make_optimizer(config))
+    loss = tiny.without_dropout(tiny.label_loss)
+    state = sj.TrainState.create(tiny.make_params(), tx)
+    state, metrics = sj.train_step(state, tiny.batch_at(0).arrays, loss_fn=loss, tx=tx, key=jax.random.key(0))
+    moments = optax.global_norm(
+        [part["mu"] for part in (state.moments[1]["encoder"], *state.moments[1]["heads"].values())]
+    )
+    assert metrics["grad_norm"] > 0.01
+    np.testing.assert_allclose(moments, 0.01 * (1 - config.beta1), rtol=1e-4)
+
+
+def test_where_files_cannot_be_locked_a_killed_run_is_not_locked_for_ever(tmp_path):
+    """Lustre, unless it is told otherwise: filelock keeps in its file by what it knows a dead process."""
+    hold = """
+import errno, fcntl, sys
+def refuse(*_):
+    raise OSError(errno.ENOSYS, "no locks here")
+fcntl.flock = refuse
+from stilts_jax.checkpoint import lock_run
+with lock_run(sys.argv[1]):
+    print("held", flush=True)
+    if len(sys.argv) > 2:
+        import os, signal
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", hold, str(tmp_path)]
+    assert subprocess.run([*command, "die"], capture_output=True, text=True, check=False).returncode == -9
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert again.stdout == "held\n", again.stderr
 
 
 def test_killed_at_three_points_is_the_run_in_peace():
