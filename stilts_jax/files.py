@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import itertools
 import json
@@ -182,7 +183,16 @@ def _name_beside(path: Path) -> Path:
     """Returns a temporary name beside a path, whose folder is made, and rid of what killed processes left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path.parent)
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}-{next(_count)}.tmp")
+    return path.with_name(f".{path.name}.{this_machine()}.{os.getpid()}-{next(_count)}.tmp")
+
+
+@functools.cache
+def this_machine() -> str:
+    """Returns what a process's number is unique on: containers and cloned machines may share a name."""
+    with contextlib.suppress(OSError):
+        boot, space = Path("/proc/sys/kernel/random/boot_id").read_text(), os.stat("/proc/self/ns/pid").st_ino
+        return f"{socket.gethostname()}.{hash_record([boot, space])[:8]}"
+    return socket.gethostname()
 
 
 def _remove_stale(folder: Path) -> None:
@@ -192,7 +202,7 @@ def _remove_stale(folder: Path) -> None:
             with contextlib.suppress(OSError):  # another process has just moved it into place
                 is_folder = path.is_dir()  # which may take days to fill
                 stale = not is_folder and time.time() - path.stat().st_mtime > _DAY
-                if not stale and f".{socket.gethostname()}.{match[1]}-" in path.name:
+                if not stale and f".{this_machine()}.{match[1]}-" in path.name:
                     try:
                         os.kill(int(match[1]), 0)
                     except (ProcessLookupError, OverflowError):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from PIL import Image
 
 from stilts_jax.errors import EncoderError
 from stilts_jax.evaluation.picture_features import VisionEncoder
+from stilts_jax.files import this_machine
 from stilts_jax.main import main
 
 torch = pytest.importorskip("torch")
@@ -93,7 +93,7 @@ def test_pictures_are_prepared_as_their_folder_says(tower, tmp_path):
 def test_all_or_nothing(tower, pictures, tmp_path, capsys):
     out = tmp_path / "images.clip"
     (pictures / "1.png").write_bytes(b"no picture")
-    (tmp_path / f".images.clip.{socket.gethostname()}.999999999-0.tmp").mkdir()  # of a killed process
+    (tmp_path / f".images.clip.{this_machine()}.999999999-0.tmp").mkdir()  # of a killed process
     assert run(tower, pictures, out) == 1 and "PNG or JPEG" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     assert run(tower, pictures, pictures) == 2 and "there already" in capsys.readouterr().err

@@ -1,7 +1,6 @@
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import pytest
 from stilts_jax.errors import DataError
 from stilts_jax.features.build import FeatureSettings, build_features, load_or_build
 from stilts_jax.features.records import Features, Ragged, keep_examples
+from stilts_jax.files import this_machine
 from stilts_jax.progress import Progress
 from stilts_jax.tasks import spec
 
@@ -93,7 +93,7 @@ load_or_build(pathlib.Path({str(tmp_path)!r}), KEY, tiny)
 
 
 def test_temporary_files_of_the_living_stay(tmp_path):
-    tmp_path.joinpath(f".x.arrow.{socket.gethostname()}.{os.getpid()}-0.tmp").touch()
+    tmp_path.joinpath(f".x.arrow.{this_machine()}.{os.getpid()}-0.tmp").touch()
     tmp_path.joinpath(".x.arrow.elsewhere.1-0.tmp").touch()
     # What another process moves into place meanwhile is listed and then gone.
     tmp_path.joinpath(".z.arrow.elsewhere.1-0.tmp").symlink_to("gone")

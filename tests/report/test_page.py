@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import re
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 import stilts_jax
 from stilts_jax.errors import DataError
-from stilts_jax.files import write_record
+from stilts_jax.files import this_machine, write_record
 from stilts_jax.main import main
 from stilts_jax.report import write_report
 from stilts_jax.report.names import read_table
@@ -179,7 +178,7 @@ def test_files_keep_to_their_folder_and_their_mode_and_leave_no_temporaries(smal
     write(small, "none", (0, 0), scores, "../../x")
     (small / "report" / "tables").mkdir(parents=True)
     for name in (".report.html", "tables/.main.csv"):
-        (small / "report" / f"{name}.{socket.gethostname()}.999999999-0.tmp").write_text("half")
+        (small / "report" / f"{name}.{this_machine()}.999999999-0.tmp").write_text("half")
     before = os.umask(0o077)
     try:
         paths = write_report(small)
