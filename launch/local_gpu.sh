@@ -14,8 +14,7 @@ if [[ ! "${TRIES:-100}" =~ ^[1-9][0-9]*$ ]]; then echo "TRIES must be a number f
 
 # Latency hiding: the next layer's weights are gathered while this layer computes (more than one GPU).
 flags="--xla_gpu_enable_latency_hiding_scheduler=true"
-# The pool may take more than the default three quarters of the memory: nothing else runs on the card.
-command=(env XLA_FLAGS="${XLA_FLAGS:-} $flags" XLA_PYTHON_CLIENT_MEM_FRACTION=0.93)
+command=(env XLA_FLAGS="${XLA_FLAGS:-} $flags")
 if [[ -n "${GPUS:-}" ]]; then command+=(CUDA_VISIBLE_DEVICES="$GPUS"); fi
 command+=(stilts "$@")
 

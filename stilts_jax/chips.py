@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from stilts_jax.errors import ConfigError, nearest
+from stilts_jax.host_memory import GPU_SHARE
 
 GIB = 2**30
 
@@ -25,10 +26,11 @@ class Chip:
     dimensions: tuple[int, ...] = ()  # how many numbers an arrangement may have; none: nothing can be planned
 
 
-# The first whose kind matches counts. Memory of TPUs as their compiler counts it: a little less than on the label.
+# The first whose kind matches counts. Memory of TPUs as their compiler counts it: a little less than on the label; of
+# GPUs what ``host_memory`` lets JAX take of what CUDA reports.
 _CHIPS = (
-    Chip("h200", "H200", 989e12, 150754820096, 4.8e12, 450e9, 50e9, (1, 2)),
-    Chip("h100", "H100", 989e12, 80 * 10**9, 3.35e12, 450e9, 50e9, (1, 2)),
+    Chip("h200", "H200", 989e12, int(GPU_SHARE * 139.8 * GIB), 4.8e12, 450e9, 50e9, (1, 2)),
+    Chip("h100", "H100", 989e12, int(GPU_SHARE * 79.1 * GIB), 3.35e12, 450e9, 50e9, (1, 2)),
     Chip("a100", "A100", 312e12, 80 * 10**9, 2.04e12, 300e9, 25e9),
     Chip("v6e", "TPU v6", 918e12, int(31.25 * GIB), 1.64e12, 360e9, 12.5e9, (2,)),
     Chip("tpu7x", "TPU7x", 2307e12, 192 * 10**9, 7.4e12, 600e9, 12.5e9),
@@ -55,7 +57,8 @@ device_description_str: "NVIDIA {name}"
 
 
 def find_chip(device_kind: str) -> Chip | None:
-    return next((chip for chip in CHIPS.values() if chip.kind.lower() in device_kind.lower()), None)
+    kind = device_kind.replace("v5e", "v5 lite").lower()  # JAX knows both names
+    return next((chip for chip in CHIPS.values() if chip.kind.lower() in kind), None)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 # Where the limits of control groups (of containers, of jobs) stand, by what /proc/self/cgroup calls their hierarchy.
 _LIMITS = {"": ("sys/fs/cgroup", "memory.max"), "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes")}
+GPU_SHARE = 0.93  # of a GPU's memory that JAX may take (three quarters by itself): nothing else runs there
 # Of the machine's memory: what stays spare, and below which nothing is looked at.
 _SPARE, _LEAST = 0.1, 0.25
 
@@ -23,6 +24,8 @@ def prepare_process() -> None:
     seconds of three minutes, and once more as it ends two; cycles that hold much memory are rare.
     """
     keep_freed_memory()
+    if not os.environ.keys() & {"XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"}:
+        os.environ["XLA_CLIENT_MEM_FRACTION"] = str(GPU_SHARE)
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
 

@@ -140,7 +140,8 @@ class Plan:
 
 def model_flops(setup: Setup) -> float:
     """Multiply-adds, times two, of both passes; look-ups and heads that read one position count as nothing."""
-    width, total = setup.encoder.hidden_size, setup.tokens * setup.encoder.training_flops(setup.length)
+    length = setup.length + setup.head.pictures * setup.head.patches
+    width, total = setup.encoder.hidden_size, setup.tokens * setup.encoder.training_flops(length)
     masked = setup.rows * setup.masked if setup.head.kind == "mlm" else 0
     return total + 6.0 * masked * width * (width + setup.encoder.vocab_size)
 

@@ -2,8 +2,10 @@
 
 MODEL is a folder below WORKDIR/phases, or a transformers folder. INPUT (.tsv, .csv or .jsonl) names its columns in its
 header: text, and pair where there are two (classification); words, with blanks between them (tagging); question and
-context; prompt, choice1, choice2, ... OUT gets the rows with one more column, prediction: labels by name. A model
-without a head embeds the column text, and OUT, then a .npy file, gets a vector a row.
+context; prompt, choice1, choice2, ... OUT gets the rows with one more column, prediction: labels by name, and of
+choices the number of the best one, from 0 on (0 is choice1). A model without a head embeds the column text, and OUT,
+then a .npy file, gets a vector a row: the mean of a row's states at layer 14 of 24, or at the same share, as retrieval
+reads them.
 """
 
 from argparse import Namespace

@@ -110,7 +110,7 @@ class VisionEncoder:
         whole = unflatten_dict(entrance, sep="/") | {name: inner[name] for name in ("layers", "final_norm")}
         tensors = list_tensors(whole, names, self.config.num_layers, prefix)
         account(folder, weights, tensors, lambda key: key.removeprefix(prefix).startswith(_UNUSED))
-        self.params = load_tensors(weights, tensors, "float32")
+        self.params = jax.device_put(load_tensors(weights, tensors, "float32"))
         self._run = jax.jit(self._compute, static_argnums=(2, 3))
         self._read_preparation(folder)
 
@@ -168,9 +168,7 @@ class VisionEncoder:
         is the last one behind its norm (of CLIP without: there the norm belongs to the pooled vector).
         """
         depth = self.config.num_layers if layer is None else layer
-        if not 0 <= depth <= self.config.num_layers:
-            what = f"Layer {layer} of a vision encoder of {self.config.num_layers} layers."
-            raise ConfigError(what, where="--layer", fix="take one of these, or 0 for the embeddings")
+        self.config.check_layer(depth)
         is_normed = layer is None and self.kind != "clip"
         return self._run(self.params, pictures, depth, is_normed)
 

@@ -131,6 +131,12 @@ def _open(
         raise ConfigError(what, where="head", fix=fix)
     found = heads.get(name)
     config = found.config if found else HeadConfig(kind="embed")
+    if config.kind == "classify" and config.num_labels == 1:
+        what, fix = (
+            "The head has one output, a score, and no labels to choose from.",
+            "take a classifier, or none: ''",
+        )
+        raise ConfigError(what, where=f"head {name!r}", fix=fix)
     labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
     usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}
     cut = FeatureSettings(**opened.rows.get(name, usual))
@@ -168,7 +174,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
 
     ``columns`` gets the names of a header, or of all rows: of JSON each may have its own.
     """
-    line, names, suffix = 0, list[str](), path.suffix.lower()
+    line, names, suffix, is_empty = 0, list[str](), path.suffix.lower(), False
 
     def read_lines() -> Iterator[str]:
         nonlocal line
@@ -177,7 +183,8 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                 text = content.decode("utf-8-sig" if line == 1 else "utf-8")
                 yield text.removesuffix("\n").removesuffix("\r")
 
-    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text)
+    # An empty line of a table of one column is a row, unless none follows.
+    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text or len(names) == 1)
     if suffix == ".csv":
         records = filter(None, csv.reader((text + "\n" for text in read_lines()), strict=True))
     elif suffix == ".jsonl":
@@ -193,6 +200,10 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                         raise BadRow("two columns have one name")
                     columns |= dict.fromkeys(names)
                     continue
+                if suffix == ".tsv" and (values == [""] or is_empty):
+                    if is_empty := values == [""]:
+                        continue
+                    raise BadRow("the line before it is empty")
                 if len(values) != len(names):
                     raise BadRow(f"{counted(len(names), 'column')} expected, {len(values)} found")
                 values = dict(zip(names, values))

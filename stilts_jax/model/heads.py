@@ -99,7 +99,7 @@ def init_pooler(encoder: EncoderConfig, key: jax.Array, dtype: Any = "float32") 
 def init_params(
     model: Model, key: jax.Array, encoder: Params | None = None, heads: Mapping[str, Params] | None = None
 ) -> Params:
-    """Returns ``{"encoder", "heads"}`` for training, in ``model.compute.param_dtype``.
+    """Returns ``{"encoder", "heads"}`` for training; what is drawn is in ``model.compute.param_dtype``.
 
         >>> import jax, stilts_jax as sj
         >>> model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="span")),))
