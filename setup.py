@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="stilts-jax",
-    version="0.1.0",
+    version="0.2.0",
     description="Intermediate-task training for zero-shot cross-lingual transfer (STILTs, XTREME) in JAX",
     long_description=Path(__file__).with_name("README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

@@ -5,7 +5,7 @@
 #   NAME=my-run ZONE=us-east5-b launch/tpu_vm.sh [--dry_run] --delete
 #
 # --dry_run prints the commands. OUT: where results are copied to; SPOT= (empty): on demand; VERSION: the image;
-# SETUP: what each host does once, on an empty disk, as SETUP='gcloud storage rsync --recursive gs://B/data data'.
+# SETUP: what each host does once, as SETUP='gcloud storage rsync --recursive gs://B/data data' (encoder: --config.encoder=gs://B/E).
 set -euo pipefail
 
 dry=false
@@ -50,7 +50,7 @@ install() {
   run git -C "$here" archive --format=tar.gz --output="$source" HEAD &&
     run gcloud compute tpus tpu-vm scp "$source" "$NAME:stilts_jax.tar.gz" --zone="$ZONE" --worker=all &&
     run "${ssh[@]}" --command="test -e venv/$commit || { rm -rf src venv && mkdir src && tar -xzf stilts_jax.tar.gz -C src &&
-      python3 -m venv venv && venv/bin/pip install './src[tpu,gcs,hub]' && bash -c ${setup@Q} && touch venv/$commit; }"
+      PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install -q --user uv && python3 -m uv venv -q --seed --python=3.12 venv && venv/bin/pip install './src[tpu,gcs,hub]' && bash -c ${setup@Q} && touch venv/$commit; }"
 }
 
 printf -v words ' %q' "$@"
@@ -76,4 +76,4 @@ for word in "$@"; do # --workdir=gs://B/work or --workdir gs://B/work
   run "${ssh[@]/--worker=all/--worker=0}" --command="venv/bin/stilts report ${folder@Q}" || true
   run gcloud storage rsync --recursive "${folder%/}/report" "${OUT:-results}" || true
 done
-exit "$code"
+"$dry" || echo "the slice is still held: $0 --delete gives it back" >&2; exit "$code"

@@ -103,7 +103,7 @@ def load_results(workdir: str | Path) -> pd.DataFrame:
     ``target`` is what was trained on, ``reported`` says that tables show the split, ``main`` that the metric is one of
     those whose mean is the task's value, ``value`` is in percent, ``zero_shot`` says that nothing was trained, selected
     or tuned on the language; ``settings`` are JSON of what not all phases have in common (the common part is
-    ``frame.attrs["settings"]``). The paper's table:
+    ``frame.attrs["settings"]``). The paper's table (the report's leaves out languages that XTREME lacks):
 
         >>> import stilts_jax as sj
         >>> scores = sj.load_results(workdir / "grid").query("reported and main and stage != 'intermediate'")

@@ -1,4 +1,7 @@
-"""xGQA: the balanced test-dev questions of GQA in eight languages, with English answers; trained on GQA."""
+"""xGQA: the balanced test-dev questions of GQA in eight languages, with English answers; trained on GQA.
+
+The pictures are GQA's.
+"""
 
 from dataclasses import replace
 
