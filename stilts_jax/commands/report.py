@@ -13,7 +13,11 @@ from stilts_jax.files import local_path, open_path
 def add_arguments(add: Add) -> None:
     add("workdir", type=open_path)
     add("--out", "the folder to write; WORKDIR/report by default", type=open_path)
-    add("--benchmark")
+    add(
+        "--benchmark",
+        "whose averages are formed; by default of the one whose tasks these are, else of XTREME",
+        default=None,
+    )
     told = "a CSV with a row a language: code, columns of distances, script, log_size; kept as "
     add("--distances", f"{told}WORKDIR/distances.csv, which later reports use", type=local_path)
     told = "show published numbers beside these; by default only where the encoder is XLM-R Large"

@@ -7,7 +7,7 @@
 | retrieval_in_lang, retrieval_cross_lang | ``{"prediction": [id, ...]}``, best first | ``{"id": id}`` |
 
 Names may also be predicted as this package's tags, in ``masakhaner_x/test-LL.tsv`` or ``masakhaner_x@LL/test-LL.tsv``,
-and their gold may lie in the release's ``masakhaner_x/LL/test.jsonl``, whose texts say what the tags stand for.
+and their gold may lie in the release's ``masakhaner_x/test/LL.jsonl``, whose texts say what the tags stand for.
 """
 
 import json
@@ -34,7 +34,7 @@ Scores = dict[str, float]
 _TINY = 1e-13  # the official script adds it to every denominator, so a perfect score is a little below 100
 _BETWEEN = " $$ "
 _OFFICIAL = "{}/test/{}.jsonl"  # of a task and a language
-_RELEASE = f"{MASAKHANER_X.name}/{{}}/test.jsonl"
+_RELEASES = (f"{MASAKHANER_X.name}/test/{{}}.jsonl", f"{MASAKHANER_X.name}/{{}}/test.jsonl")
 
 
 def span_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
@@ -65,6 +65,10 @@ def reciprocal_rank(predictions: Sequence[Sequence[Any]], gold: Sequence[Any]) -
     """Mean reciprocal rank of the right passage, however far down it stands."""
     found = [1 / (ours.index(right) + 1) if right in ours else 0.0 for ours, right in zip(predictions, gold)]
     return {"mrr": 100 * sum(found) / len(found)}
+
+
+def _find_release(root: Path, code: str) -> Sequence[Path]:
+    return next(filter(None, (find_files(root, one.format(code)) for one in _RELEASES)), ())
 
 
 class OfficialTask(NamedTuple):
@@ -107,7 +111,7 @@ def write_names(
     for code in MASAKHANER_X.languages:
         tasks = [name for name, languages in predicted.items() if code in languages]
         given = _find_tags(predictions, code, tasks) if tasks else None
-        release = find_files(source.root, _RELEASE.format(code))
+        release = _find_release(source.root, code)
         if given and release:
             if source.skip_budget and read.read_counted(MASAKHANER_X, "test", code, source).skipped:
                 incomplete.append(code)
@@ -153,7 +157,7 @@ def _score_language(task: OfficialTask, code: str, predictions: Path, gold: Path
     given, wanted = predictions / official, gold / official
     tags = _find_tags(predictions, code) if task.name == "ner" and not given.is_file() else None
     if task.name == "ner" and not wanted.is_file():
-        wanted = next(iter(find_files(gold, _RELEASE.format(code))), wanted)
+        wanted = next(iter(_find_release(gold, code)), wanted)
     if not tags and not given.is_file():
         return None
     if not wanted.is_file():

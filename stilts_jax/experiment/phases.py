@@ -159,7 +159,7 @@ def _target_trainings(settings: Settings) -> dict[Training, tuple[str, ...]]:
         if task.name in instead and not task.is_trained:
             what, fix = f"{name} is scored without training.", "leave it out"
             raise ConfigError(what, where="config.experiment.train_on", fix=fix)
-        language = name.partition("@")[2] or settings.experiment.source_language
+        language = task.source_language if "@" in name else settings.experiment.source_language
         suffix = "" if language == "en" else f"@{language}"
         steps = tuple(step if "@" in step else f"{step}{suffix}" for step in wanted if task.is_trained)
         where = "experiment.train_on, or train_on of the task"

@@ -206,8 +206,12 @@ def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: S
         rows.append([Cell(target, split), Cell(metric_title(metric)), Cell(label), *map(Cell.score, numbers)])
         for row, value in zip(grid.rows, ours[task, metric, code]):
             # A mean over other languages than the published one's.
-            fewer = grid.coverage(task, row) if code == "mean" and math.isfinite(value) else ""
-            rows[-1].append(Cell.score(value)._replace(note=f"languages: {fewer}" if fewer else ""))
+            parts = wholes.get(task, [task]) if code == "mean" and math.isfinite(value) else []
+            names = [f"{grid.title(one)} " * (len(parts) > 1) for one in parts]
+            fewer = [name + of for name, one in zip(names, parts) if (of := grid.coverage(one, row))]
+            rows[-1].append(
+                Cell.score(value)._replace(note=f"languages: {', '.join(fewer)}" if fewer else "")
+            )
     heads = columns("Target|metric|language") + [Column(who, group="published") for who in wide]
     heads += [Column(grid.row_title(row), group="this grid") for row in grid.rows]
     return Table(name, title, heads, rows, notes)

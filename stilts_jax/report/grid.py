@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,7 +53,11 @@ class Grid:
     is named after, ``limits`` how many rows of a language were scored, where not all were.
     """
 
-    def __init__(self, runs: list[Run], benchmark: str = "xtreme", names: Mapping[str, str] = {}) -> None:
+    def __init__(self, runs: list[Run], benchmark: str | None = None, names: Mapping[str, str] = {}) -> None:
+        if benchmark is None:  # the one whose tasks these are
+            here = {task for run in runs if run.stage != "intermediate" for task in run.tasks}
+            whole = (name for name, own in BENCHMARKS.items() if here == {task.name for task in own.values()})
+            benchmark = next(whole, "xtreme")
         self.runs, self._languages = runs, names
         self.benchmark = benchmark.upper() + " NER" * (benchmark == "xtreme-up")  # a part of it
         self.own = {task.name: task for task in BENCHMARKS[benchmark].values()}
@@ -145,11 +150,15 @@ class Grid:
         frame = frame[wanted]
         # What runs that are compared must have alike; of retrieval, how it was scored.
         own, setups = ("start", "seed", "seeds", "title", "encoder"), {}
+        ends = sorted({Path(name).name for name in self.encoders})  # a folder may have been moved
         for run in self._finished:
             kept = {name: value for name, value in run.config.items() if name not in own}
             kept["scored_rows"] = run.scored_rows
             if run.stage == "retrieval":
                 kept = {"precision": kept.get("precision"), **run.retrieval, "sweep": 0}
+            # Rows of other people's models are compared where all others start from one encoder.
+            encoder = Path(str(run.config.get("encoder") or "")).name
+            kept["encoder"] = ends if run.intermediate.startswith("hub:") else [encoder] * bool(encoder)
             setups[run] = json.dumps(kept, sort_keys=True, default=str)
         frame = frame.assign(
             source=list(map(self._sources, frame.run)),
@@ -159,11 +168,16 @@ class Grid:
             second=frame.target_seed.fillna(NO_SEED).astype(int),
             measure=["/".join(run.metrics(task)) for run, task in zip(frame.run, frame.task)],
         )
-        frame = frame.explode("source").sort_values([*SEEDS, "finished", "key"], kind="stable")
+        frame = frame.explode("source", ignore_index=True).sort_values(
+            [*SEEDS, "finished", "key"], kind="stable"
+        )
         # Of two trainings for one place (with another ``train_on``, say) the one that finished last counts.
         frame = frame[frame.key == frame.groupby([*CELL, *SEEDS]).key.transform("last")]
         # One training may lie in two folders, each scored in languages of its own.
         frame = frame.drop_duplicates([*CELL, *SEEDS, "language", "metric"], keep="last")
+        # Of other settings than those of the cell's last run there are no seeds of it.
+        last = frame.sort_values(["finished", "key"], kind="stable").groupby(CELL).setup.transform("last")
+        frame = frame[frame.setup.eq(last.reindex(frame.index))]
         # Runs with other main metrics than the first of a cell are left out.
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")

@@ -354,8 +354,8 @@ def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
         "it, and it flatters more the more rows there are."
     )
     heads = columns("Target")
-    for group, names in (("Chosen on dev", "dev score|score: main table"), ("Oracle", "score: main table")):
-        heads += columns(f"intermediate|{names}|gain: over none", group)
+    heads += columns("chosen|dev score|its score: main table|its gain: over none", "Chosen on dev")
+    heads += columns("oracle|oracle's score: main table|oracle's gain: over none", "Oracle")
     rows, gains = [], []
     # Dev scores in different languages can't be compared: each source language has its own choice.
     for source, task in itertools.product(grid.source_languages, grid.scored):

@@ -101,9 +101,10 @@ def load_results(workdir: str | Path) -> pd.DataFrame:
     Of phases of one name, run with several settings, the last is here, as in the report, which names the others.
 
     ``target`` is what was trained on, ``reported`` says that tables show the split, ``main`` that the metric is one of
-    those whose mean is the task's value, ``value`` is in percent, ``zero_shot`` says that nothing was trained, selected
-    or tuned on the language; ``settings`` are JSON of what not all phases have in common (the common part is
-    ``frame.attrs["settings"]``). The paper's table (the report's leaves out languages that XTREME lacks):
+    those whose mean is the task's value, ``value`` is in percent, ``zero_shot`` says that nothing in the work directory
+    was trained on the language, nor this selected or tuned on it; ``settings`` are JSON of what not all phases have in
+    common (the common part is ``frame.attrs["settings"]``). The paper's table (the report's leaves out languages that
+    XTREME lacks):
 
         >>> import stilts_jax as sj
         >>> scores = sj.load_results(workdir / "grid").query("reported and main and stage != 'intermediate'")
@@ -118,10 +119,11 @@ def load_results(workdir: str | Path) -> pd.DataFrame:
 
 def make_frame(runs: Sequence[Run]) -> pd.DataFrame:
     """Returns the scores of ``runs``; see ``load_results``."""
-    common, own = split_configs([run.config for run in runs])
+    done = [run for run in runs if run.scores]  # a failed one has no settings
+    common, own = split_configs([run.config for run in done])
     trained = set[str]().union(*(run.trained_in for run in runs))
     rows = []
-    for run, config in zip(runs, own):
+    for run, config in zip(done, own):
         who = run.name, run.key, run.stage, run.intermediate, run.target or "", run.source_language
         settings = json.dumps(config, sort_keys=True, default=str)
         for task, split, metric, language, value in run.scores:

@@ -176,4 +176,5 @@ def spearman(x: np.ndarray, y: np.ndarray, controls: np.ndarray | None = None) -
         return math.nan, math.nan
     rho = float(np.clip(left @ right / size, -1, 1))
     t = math.inf if abs(rho) > 1 - 1e-12 else abs(rho) * math.sqrt(degrees / (1 - rho**2))
-    return rho, float(2 * special.stdtr(degrees, -t))
+    # Of n! orders none is rarer than these two.
+    return rho, max(float(2 * special.stdtr(degrees, -t)), 2 / math.factorial(len(x)))

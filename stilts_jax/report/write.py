@@ -39,7 +39,7 @@ def write_report(
     out: Path | None = None,
     *,
     distances: Path | None = None,
-    benchmark: str = "xtreme",
+    benchmark: str | None = None,
     published: bool | None = None,
     progress: Progress = SILENT,
 ) -> ReportPaths:
@@ -47,8 +47,8 @@ def write_report(
 
     The results below ``workdir/phases`` are read, and ``out`` (``workdir/report``) is written. ``distances`` is a CSV
     of the reader's own (see ``stilts_jax.report.typology``), of which a copy in ``workdir/distances.csv`` serves later
-    reports that name none; ``benchmark`` says whose averages are formed; ``published`` shows others' numbers beside
-    these, None where the encoder is XLM-R Large.
+    reports that name none; ``benchmark`` says whose averages are formed, None of the one whose tasks these are, else of
+    XTREME; ``published`` shows others' numbers beside these, None where the encoder is XLM-R Large.
     """
     progress.say("writing the report")
     (runs, broken), out = read_results(workdir), out or workdir / "report"

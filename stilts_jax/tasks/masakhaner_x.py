@@ -10,6 +10,7 @@ from stilts_jax.tasks.masakhaner2 import TASK as MASAKHANER2
 from stilts_jax.tasks.sources.converters import tag_spans
 from stilts_jax.tasks.spec import files, names
 
+_PATHS = "masakhaner_x/{split}/{language}.jsonl masakhaner_x/{language}/{split}.jsonl"
 _convert = tag_spans(start="start_byte", end="limit_byte", in_bytes=True, id="example_id")
 
 TASK = replace(
@@ -18,5 +19,5 @@ TASK = replace(
     title="MasakhaNER-X",
     version=2,  # marks are parts of words
     languages=names("am bbj bm ee ha ig lg luo mos ny pcm rw sn sw tn tw wo xh yo zu"),
-    sources=(files("masakhaner_x/{language}/{split}.jsonl", _convert, "train dev:validation test"),),
+    sources=(files(_PATHS, _convert, "train dev:validation test"),),
 )

@@ -74,7 +74,8 @@ def test_spearman_is_scipys_and_its_interval_leaves_zero_out_where_p_is_below_5_
         x = generator.integers(0, 3 * count, count).astype(float)  # with ties
         y = x + generator.normal(0, 0.8 * count, count)
         expected, found = stats.spearmanr(x, y), statistics.correlate(x, y, np.full((count, 1), np.nan))
-        assert (found["rho"], found["p"]) == pytest.approx((expected.statistic, expected.pvalue))
+        known = expected.statistic, max(expected.pvalue, 2 / math.factorial(count))  # of so many orders
+        assert (found["rho"], found["p"]) == pytest.approx(known)
         assert found["low"] - 1e-9 <= found["rho"] <= found["high"] + 1e-9
         assert (found["low"] > 0 or found["high"] < 0) == (found["p"] < 0.05)
         assert np.isnan(found["partial"])
