@@ -1,19 +1,21 @@
 """PAWS-X: are two sentences of much the same words paraphrases? Trained on English, seven languages.
 
-The released files have a header, ids and rows where a sentence is only ``NS`` (none could be translated). XTREME's have
-these rows too, and scores them; they are not trained on. XTREME's test files have no labels. Not read are the TFDS
-builder and the copy in the hub's XTREME: both were made with quoting, which merged rows (49,175 in English).
+The released files have a header, ids and rows where a sentence is only ``NS`` (none could be translated), which are
+dropped. XTREME's files have neither, and no test labels, but may have such rows: its evaluator wants a line for each of
+them, so they are predicted, and only left out of training. Not read are the TFDS builder and the copy in the hub's
+XTREME: both were made with quoting, which merged rows (49,175 in English).
 """
 
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.sources.readers import Table
-from stilts_jax.tasks.spec import XTREME, ClassifyExample, Hyperparameters, Task, files, hub, names
+from stilts_jax.tasks.spec import XTREME, ClassifyExample, Hyperparameters, Task, counts, files, hub, names
 
 LANGUAGES = names("de en es fr ja ko zh")
 _SENTENCES = ("sentence1", "sentence2")
 _FILE = "{language}/{split}.tsv"
 _PATHS = f"pawsx/{_FILE} pawsx/x-final/{_FILE}"
-_xtreme, _released = classify(*_SENTENCES), classify(*_SENTENCES, id="id")
+_xtreme = classify(*_SENTENCES)
+_released = classify(*_SENTENCES, id="id", dropped=dict.fromkeys(_SENTENCES, "NS"))
 
 
 def _keep(example: ClassifyExample, split: str) -> bool:
@@ -30,7 +32,11 @@ TASK = Task(
     hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5), "xtreme": XTREME(2e-5, 32, 5)},
     version=2,
     keep=_keep,
-    counts={"train": {"en": 49_401}, "dev": 2_000, "test": 2_000},
+    counts={
+        "train": {"en": 49_401},
+        "dev": {"en": 2_000},
+        "test": counts("de:1968 en:2000 es:1999 fr:1985 ja:1946 ko:1972 zh:1975"),
+    },
     sources=(
         files("pawsx/{split}-{language}.tsv", _xtreme, read=Table((*_SENTENCES, "label"), optional=1)),
         files(_PATHS, _released, "train dev:dev_2k test:test_2k"),
