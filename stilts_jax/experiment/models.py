@@ -238,10 +238,9 @@ def own_options(name: str) -> dict[str, Any]:
     if trained := _read_phase(name):
         return trained["settings"]
     described = read_json(find_folder(name) / "config.json")
-    is_half = (
-        described.get("dtype") or described.get("torch_dtype")
-    ) == "bfloat16"  # float16 has more digits
-    return {"compute.dtype": "bfloat16" if is_half else "float32"}
+    # float16 has more digits than bfloat16.
+    is_coarse = (described.get("dtype") or described.get("torch_dtype")) == "bfloat16"
+    return {"compute.dtype": "bfloat16" if is_coarse else "float32"}
 
 
 def export_phase(

@@ -132,10 +132,8 @@ def _open(
     found = heads.get(name)
     config = found.config if found else HeadConfig(kind="embed")
     if config.kind == "classify" and config.num_labels == 1:
-        what, fix = (
-            "The head has one output, a score, and no labels to choose from.",
-            "take a classifier, or none: ''",
-        )
+        what = "The head has one output, a score, and no labels to choose from."
+        fix = "take a classifier, or no head at all ('') to embed"
         raise ConfigError(what, where=f"head {name!r}", fix=fix)
     labels = (found and found.labels) or [f"LABEL_{n}" for n in range(config.num_labels)]
     usual = {"max_length": own.get("evaluation.max_length") or MAX_LENGTH}

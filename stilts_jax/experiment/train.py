@@ -27,6 +27,7 @@ from stilts_jax.features.records import IGNORE, Features, Ragged
 from stilts_jax.files import read_record, write_record
 from stilts_jax.model import Backend, EncoderConfig, Model, TaskHead, choose_backend
 from stilts_jax.progress import counted
+from stilts_jax.settings import Settings
 from stilts_jax.tasks.sources.read import find_paths
 from stilts_jax.tokenization import Tokenizer
 from stilts_jax.train.loop import RunConfig, TrainingResult, run_training
@@ -48,14 +49,11 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
     shape = start.config
     if vocabulary:
         shape = replace(shape, vocab_size=len(vocabulary))
-        data, selection = (
-            [(part, replace(one, columns=vocabulary.remap(one.columns))) for part, one in loaded]
-            for loaded in (data, selection)
-        )
+        data, selection = (_remap(loaded, vocabulary) for loaded in (data, selection))
     choices = choose(phase, context, data, shape)
     batches, total_steps = make_batches(phase, context, data, tokenizer, choices.compile_tokens)
-    heads = tuple((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
-    model = Model(start.config, heads, choices.apply(settings.compute))
+    heads = ((part.task.name, models.head_config(part.task, settings, one.sight)) for part, one in data)
+    model = Model(start.config, tuple(heads), choices.apply(settings.compute))
     attention = _choose_attention(model, data, {shape[-1] for shape in batches.shapes}, context)
     if vocabulary:
         context.progress.say(f"training {len(vocabulary)} of {vocabulary.vocab_size} embedding rows")
@@ -73,9 +71,6 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
         taken: dict[str, Any] = {"steps": result.step, "skipped": result.skipped}
         finished = vocabulary.restore(finished, word, optimizer=optimizer, **taken)
     models.save_final(context.folder(phase), finished, result.step, context.progress)
-    # Of the exceptions by task a finished model needs these alone: a task of one's own may be out of reach.
-    longest = name_tasks(settings.train.exceptions().get("max_length", {}), "train.by_task")
-    lengths = ",".join(f"{name}.max_length={value}" for name, value in longest.items())
     chance, collapsed = _find_collapse(selection, result)
     if collapsed and not settings.debug:  # a few steps of :debug prove nothing
         context.progress.say(f"warning: the run ended at chance level ({chance:.1f})")
@@ -94,8 +89,7 @@ def train_phase(phase: Phase, context: Context) -> dict[str, Any]:
             for part, one in data
         },
         "tokenizer": tokenizer.fingerprint,
-        "settings": {name: attrgetter(name)(settings) for name in models.DECISIVE}
-        | {"train.by_task": lengths},
+        "settings": _decisive_options(settings),
         "attention": {"backend": attention.name, "reason": attention.reason},
         "chance": chance,  # what guessing would score on the selection data, where that is known
         "collapsed": collapsed,  # the run did no better
@@ -325,6 +319,18 @@ def _make_select(
         return sum(scores) / len(scores)
 
     return select
+
+
+def _remap(loaded: Loaded, vocabulary: PhaseVocabulary) -> Loaded:
+    return [(part, replace(one, columns=vocabulary.remap(one.columns))) for part, one in loaded]
+
+
+def _decisive_options(settings: Settings) -> dict[str, Any]:
+    """Returns what a finished model is scored with, by dotted names."""
+    found = {name: attrgetter(name)(settings) for name in models.DECISIVE}
+    # Of the exceptions by task these alone: a task of one's own may be out of reach elsewhere.
+    lengths = name_tasks(settings.train.exceptions().get("max_length", {}), "train.by_task")
+    return found | {"train.by_task": ",".join(f"{name}.max_length={one}" for name, one in lengths.items())}
 
 
 def _find_collapse(selection: Loaded, result: TrainingResult) -> tuple[float | None, bool]:
