@@ -117,6 +117,8 @@ def score_decoded(
     found = Evaluation()
     for language, values in decoded.items():
         part, tuned = examples[language], None
+        if not part:
+            continue  # nothing was asked
         gold, ids = find_gold(task, part), [one.id for one in part]
         if task.kind == "span" and len(set(ids)) < len(ids):  # answers go by them
             what, fix = "Two questions have one id.", "give each its own"

@@ -205,8 +205,13 @@ def to_csv(table: Table) -> str:
             why = f"missing: {cell.note}" if cell.note and cell.text in ("", "–") else str(cell)
             return float(cell.numbers[""]) if "" in cell.numbers else why
 
-        heads = list(map(str, table.columns))
+        heads, shown = list(map(str, table.columns)), ([one for one in row if one.text] for row in table.rows)
+        notes = [
+            "; ".join(dict.fromkeys(one.note for one in row if one.note and one.text != "–")) for row in shown
+        ]
         lines = [list(map(field, row)) for row in table.rows]
+        if any(notes):
+            heads, lines = [*heads, "note"], [[*line, note] for line, note in zip(lines, notes)]
     frame = pd.DataFrame(lines, columns=heads).astype(dict.fromkeys(names, float))
     return frame.to_csv(index=False, lineterminator="\n")
 

@@ -85,10 +85,13 @@ def write_report(
         if table.latex:
             files[folder / f"{table.name}.tex"] = to_latex(table)
     files |= {drawn / name: content for name, content in figures.items()}
+    stale = [
+        one for one in (folder, drawn) if html.is_file() and one.is_dir()
+    ]  # else they are someone else's
     for path, content in files.items():
         write_whole(path, content)
-    for beside in (folder, drawn):
-        for path in beside.iterdir() if beside.is_dir() else ():
+    for beside in stale:
+        for path in beside.iterdir():
             if _OURS.fullmatch(path.name) and path not in files:
                 path.unlink(missing_ok=True)
     return paths

@@ -225,5 +225,5 @@ def _make_sources(data: Mapping[str, Any], languages: Sequence[str], where: str)
         if not isinstance(name, str) or (name and kind == "hub" and "/" not in name):
             raise ConfigError(f"{kind}={name!r} is no data set.", where=where, fix='write hub="OWNER/NAME"')
         has = tuple(dict.fromkeys(languages)) if by_name else languages[:1]
-        found += [make(name, None, split, languages=has) for split in splits if name]
+        found += [make(name, None, split, languages=has, language=languages[0]) for split in splits if name]
     return found

@@ -151,7 +151,7 @@ class Source:
     build: Any = None  # (rows, or files by role where paths have roles; language, problems) -> retrieval set
     # The column of a row's language, where a file holds several; or what yields (language, what the row is in it).
     by_language: str | Callable[[Any], Iterable[tuple[str, Any]]] = ""
-    language: str = "en"  # of files whose pattern does not name one
+    language: str = "en"  # of what does not name one
     languages: tuple[str, ...] = ()  # of a data set that has one configuration a language; empty: English
     codes: Mapping[str, str] = field(default_factory=dict)  # its own language codes by ours
     tolerated: int = 0  # rows that can't be used in the released data themselves; so many more may be skipped
@@ -290,6 +290,11 @@ class Task:
                 raise refuse(f"{name}={value!r} is not possible.", fix=nearest(str(value), known))
         for name, value in (("group", group), ("reported", reported), ("metric", metric)):
             object.__setattr__(self, name, value)
+
+    @property
+    def dev_language(self) -> str:
+        """The language of a dev set that was not translated together with the training data ("mnli@de": en)."""
+        return next((source.language for source in self.sources), "en")
 
     @property
     def is_trained(self) -> bool:

@@ -42,6 +42,14 @@ def wanted_languages(task: Task, split: str) -> tuple[str, ...]:
     return task.split_languages.get(split, task.languages)
 
 
+def _needed(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
+    """Returns the languages that a split is needed in; of "mnli@de" the one that will select among them."""
+    with suppress(DataError):  # of a file that can't be read, which is said elsewhere
+        if "@" in task.name and split == task.selection:
+            return (read.selection_language(task, source),)
+    return wanted_languages(task, split)
+
+
 def expected_count(task: Task, split: str, language: str) -> int | None:
     """Returns how many examples the released data has; None where that isn't known."""
     count = task.counts.get(split)
@@ -51,7 +59,7 @@ def expected_count(task: Task, split: str, language: str) -> int | None:
 def _look(task: Task, split: str, source: DataSource) -> tuple[tuple[str, ...], list[str]]:
     """Returns the languages that a split is there in (of "mnli@de", only those that it can use), and the missing."""
     there = read.available_languages(task, split, source, beyond="@" not in task.name)
-    return there, [language for language in wanted_languages(task, split) if language not in there]
+    return there, [language for language in _needed(task, split, source) if language not in there]
 
 
 def _available(task: Task, split: str, source: DataSource) -> tuple[str, ...]:
@@ -247,8 +255,9 @@ def prepare(
         (task, split, language)
         for task in tasks
         for split in list_splits(task, source)
-        for language in dict.fromkeys((*wanted_languages(task, split), *_available(task, split, source)))
-        if not languages or language in (task.source_language, *languages)
+        for needed in [_needed(task, split, source)]
+        for language in dict.fromkeys((*needed, *_available(task, split, source)))
+        if not languages or language in (task.source_language, *languages) or "@" in task.name
     ]
     splits: list[PreparedSplit] = []
     texts: dict[tuple[str, str], set[bytes]] = {}  # hashes by task and split

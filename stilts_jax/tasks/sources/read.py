@@ -114,7 +114,7 @@ def available_languages(
     found = set.intersection(*parts) if parts else set()
     listed = tuple(language for language in task.languages if language in found)
     if not listed and split == task.selection and "@" in task.name:
-        listed = tuple({"en"} & found)
+        listed = tuple({task.dev_language} & found)
     return (*listed, *sorted(found - set(listed))) if beyond or not task.languages else listed
 
 
@@ -129,9 +129,11 @@ def _languages(one: Source, split: str, root: Path) -> set[str]:
 
 
 def selection_language(task: Task, source: DataSource) -> str:
-    """Returns the language of the dev set that selects; of "mnli@de" without a translated dev set it is English."""
+    """Returns the language of the dev set that selects: of "mnli@de" English, unless the dev set is translated too."""
     found = available_languages(task, task.selection, source, beyond=True)
-    return "en" if "@" in task.name and task.source_language not in found else task.source_language
+    return (
+        task.dev_language if "@" in task.name and task.source_language not in found else task.source_language
+    )
 
 
 def fetching(task: Task, kinds: Iterable[str], source: DataSource) -> str:
