@@ -80,18 +80,12 @@ def prediction_tokens(device: Device, tokens: int) -> int:
 
 
 def fit_memory(
-    device: Device,
-    shape: EncoderConfig,
-    compute: Compute,
-    mesh: Sequence[int],
-    tasks: Tasks,
-    wanted: int,
-    least: int = 1,
+    device: Device, shape: EncoderConfig, compute: Compute, mesh: Sequence[int], tasks: Tasks, wanted: int
 ) -> tuple[int, Remat]:
     """Returns how many microbatches a step has and what it rematerialises, where these are 0 and "auto": what fits.
 
-    ``mesh`` has the sizes of its axes, ``wanted`` the microbatches, or there are ``least`` or more. Taken is the least
-    whose activations fit beside the state, "none" where memory is not known; microbatches cost more, and come after it.
+    ``mesh`` has the sizes of its axes. Taken is the least whose activations fit beside the state, "none" where memory
+    is not known; microbatches cost more, and come after it.
     """
     (data, fsdp, tensor), on_cpu = mesh, device.platform == "cpu"
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
@@ -107,6 +101,9 @@ def fit_memory(
     # Pairs are each other's wrong answers: their loss needs the whole batch.
     most = 1 if any(kind == "embed" for kind, *_ in tasks) else 10
     even = [2**power for power in range(most) if all(rows % (2**power * share) == 0 for _, rows, _ in tasks)]
+    # With two a CPU's cores fill each other's gaps, which a loop over layers does not gain by.
+    wide = on_cpu and hidden >= _WIDE and compute.layers != "loop" and most > 1
+    least = 2 if wide and all(rows % 2 == 0 for _, rows, _ in tasks) else 1
     for parts in [wanted] if wanted else [parts for parts in even if parts >= least] or [least]:
         # A CPU works off two microbatches at a time, and holds what is kept of both.
         held = min(parts, 1 + on_cpu) * -(-tokens // (parts * share))
@@ -116,13 +113,6 @@ def fit_memory(
         if remat:
             break
     return parts, remat or list(kept)[-1]
-
-
-def least_microbatches(device: Device, shape: EncoderConfig, compute: Compute, tasks: Tasks) -> int:
-    """Returns two where the cores of a CPU can fill each other's gaps, which a loop over layers does not gain by."""
-    wide = device.platform == "cpu" and shape.hidden_size >= _WIDE and compute.layers != "loop"
-    # Pairs need the whole batch at once.
-    return 2 if wide and all(rows % 2 == 0 and kind != "embed" for kind, rows, _ in tasks) else 1
 
 
 def _tokens(tasks: Tasks) -> int:
@@ -164,8 +154,7 @@ def decide(settings: Settings, mesh: Mesh, shape: EncoderConfig, tasks: Tasks, s
     if compute.layers == "auto":  # half of a row is padding, about
         compute = replace(compute, layers=layers_of(device, shape, steps * _tokens(tasks) / 2, steps))
     wanted, sizes = settings.train.accumulation, [mesh.shape[name] for name in AXES]
-    least = least_microbatches(device, shape, compute, tasks)
-    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted, least)
+    accumulation, remat = fit_memory(device, shape, compute, sizes, tasks, wanted)
     compute = replace(compute, remat=remat)
     written_out = shape.num_layers if writes_layers_out(shape, compute) else 0
     tokens_each = compile_tokens(device, shape.training_flops(), written_out)

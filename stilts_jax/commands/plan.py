@@ -84,7 +84,7 @@ def count_work(settings: Settings, arguments: Namespace, encoder: str, setup: "S
 
 def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "EncoderConfig") -> "Setup":
     """Returns the training step that the settings describe: of ``--task``, or of the first task they name."""
-    from stilts_jax.automatic import Device, fit_memory, least_microbatches
+    from stilts_jax.automatic import Device, fit_memory
     from stilts_jax.experiment.models import head_config, optimizer_config, with_dropout
     from stilts_jax.experiment.phases import HUB, NONE, hyperparameters_of, list_phases
     from stilts_jax.plan import Setup, cut_mesh
@@ -127,8 +127,7 @@ def make_setup(settings: Settings, arguments: Namespace, topology: str, shape: "
     # What a run on the chips would choose.
     sizes, given = mesh_shape(mesh, chips.count), settings.train.accumulation
     tasks = [(task.kind, rows, seen)]
-    least = least_microbatches(device, shape, settings.compute, tasks)
-    accumulation, remat = fit_memory(device, shape, settings.compute, sizes, tasks, given, least)
+    accumulation, remat = fit_memory(device, shape, settings.compute, sizes, tasks, given)
     model = with_dropout(shape, settings), head_config(task, settings, sight)
     how = replace(settings.compute, remat=remat), optimizer_config(settings, chosen, 1000)
     rate = settings.mixture.mlm_rate

@@ -84,11 +84,10 @@ class VisionEncoder:
         usual = AutoConfig.for_model("vit" if self.kind == "vit" else f"{self.kind}_vision_model").to_dict()
         values = usual | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
-        is_even = all(type(side) is int and side > 0 for side in (size, patch)) and size % patch == 0
-        if not is_even or values["num_channels"] != 3 or str(activation) not in _ACTIVATIONS:
-            what = "Pictures of three colours in whole square patches are needed, and a known activation."
-            where = f"{path}: image_size, patch_size, num_channels, hidden_act"
-            raise EncoderError(what, where=where, fix=f"activations: {', '.join(_ACTIVATIONS)}")
+        if type(size) is not int or type(patch) is not int or str(activation) not in _ACTIVATIONS:
+            what = "Square pictures and patches are needed, and a known activation."
+            where, fix = f"{path}: image_size, patch_size, hidden_act", f"known: {', '.join(_ACTIVATIONS)}"
+            raise EncoderError(what, where=where, fix=fix)
         self.size, self.patch = size, patch  # pixels of a side of a picture, and of a patch
         self.activation = _ACTIVATIONS[activation]
         blocks = SHAPES["xl"].to_transformers() | {name: values[name] for name in _BLOCKS}
@@ -174,7 +173,8 @@ class VisionEncoder:
 
     def _compute(self, params: Params, pictures: jax.Array, depth: int, is_normed: bool) -> jax.Array:
         rows, patch, side, compute = len(pictures), self.patch, self.size // self.patch, Compute()
-        grid = pictures.reshape(rows, side, patch, side, patch, 3)
+        whole = pictures[:, : side * patch, : side * patch]  # 384 pixels in patches of 14 have a rest
+        grid = whole.reshape(rows, side, patch, side, patch, 3)
         hidden = jnp.einsum("bypxqc,dcpq->byxd", grid, params["patch"]["weight"])
         hidden = hidden.reshape(rows, side * side, -1) + params["patch"].get("bias", 0.0)
         if "first" in params:

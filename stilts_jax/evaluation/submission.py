@@ -6,7 +6,7 @@ release it, or as `stilts prepare` fetched it.
 """
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,7 +19,7 @@ from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, OFFICIAL, Scores, summarise, summarise_tasks
 from stilts_jax.evaluation.evaluate import find_gold
 from stilts_jax.evaluation.metrics import METRICS, spell
-from stilts_jax.files import write_json, write_lines
+from stilts_jax.files import write_lines
 from stilts_jax.progress import SILENT, Progress
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources import read
@@ -77,23 +77,6 @@ def write_predictions(folder: Path, task: Task, language: str, predictions: Any)
         lines = [str(int(value)) if form == "nearest" else name(value) for value in predictions]
     write_lines(path, lines)
     return path
-
-
-def write_thresholds(
-    folder: Path, task: Task, thresholds: Mapping[str, float], languages: Collection[str]
-) -> None:
-    """Stores what was tuned on dev beside the predictions of ``languages`` that it made.
-
-    Thresholds of other languages stay as long as their predictions lie there; without any the file goes.
-    """
-    path, others = prediction_path(folder, task, "").with_name("thresholds.json"), dict[str, Any]()
-    with suppress(DataError, AttributeError):  # none there, or none that can be read
-        others = {code: one for code, one in read_json(path).items() if code not in languages}
-    kept = {code: one for code, one in others.items() if prediction_path(folder, task, code).is_file()}
-    if thresholds or kept:
-        write_json(path, kept | dict(thresholds))
-    else:
-        path.unlink(missing_ok=True)
 
 
 def read_predictions(path: Path, task: Task) -> Any:

@@ -10,7 +10,7 @@ from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task, find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
 from stilts_jax.evaluation.predict import default_layer
 from stilts_jax.evaluation.retrieval import Embedder, evaluate_retrieval
-from stilts_jax.evaluation.submission import prediction_path, write_predictions, write_thresholds
+from stilts_jax.evaluation.submission import prediction_path, write_predictions
 from stilts_jax.evaluation.xtreme_up import remove_names
 from stilts_jax.experiment import models
 from stilts_jax.experiment.context import Context, Part, choose_scored
@@ -225,22 +225,18 @@ def evaluate_model(
     for name, parts in wanted.items():
         _add_scores(scores, parts, replace(opened, heads=heads[name]), context)
         if context.is_main:
-            _write_task(out, parts[-1], scores.predictions[name], scores.thresholds.get(name, {}))
+            _write_task(out, parts[-1], scores.predictions[name])
     return scores
 
 
-def _write_task(
-    out: Path, part: Part, predictions: Mapping[str, Any], thresholds: Mapping[str, float]
-) -> None:
+def _write_task(out: Path, part: Part, predictions: Mapping[str, Any]) -> None:
     """Writes what was predicted of a task; of a language without predictions (no threshold) an old file goes."""
-    languages = dict.fromkeys((*part.languages, *predictions))
-    for language in languages:
+    for language in dict.fromkeys((*part.languages, *predictions)):
         remove_names(out, part.task.name, language)
         if language in predictions:
             write_predictions(out, part.task, language, predictions[language])
         else:
             prediction_path(out, part.task, language).unlink(missing_ok=True)
-    write_thresholds(out, part.task, thresholds, languages)
 
 
 def _choose_head(

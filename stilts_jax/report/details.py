@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.progress import counted, format_seconds
 from stilts_jax.report.figures import Figures, curves, dots
 from stilts_jax.report.grid import CELL, SEEDS, Grid, Row
@@ -65,7 +66,7 @@ def _language_table(grid: Grid, task: str, codes: Sequence[str], comparisons: Co
         if here[row].is_difference and not number.is_difference:
             return Cell("–", note="the baseline has no score in this language")
         if test is None:
-            return number_cell(number, sure=not comparisons.tests)
+            return number_cell(number, sure=False)
         low, high = test.interval.low, test.interval.high
         shown = number_cell(number, sure=test.holds, low=low, high=high, holm=test.holm)
         return shown._replace(text=shown.text + "*" * test.holds)
@@ -178,6 +179,9 @@ def published_section(grid: Grid, wanted: bool | None) -> Block | None:
 def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
     """A line for what was published: the numbers of all who did, and those of the grid's rows."""
     own = list(grid.own) if grid.benchmark == "XTREME" else []
+    xtreme = {
+        task.name: task for task in BENCHMARKS["xtreme"].values()
+    }  # whose languages the published means are of
     wholes = {group: [task for task in own if grid.group(task) == group] for group in GROUP_TITLES}
     wholes["average"] = own
     by_language = grid.shown.groupby([*CELL, "metric", "language"]).value.mean()
@@ -208,7 +212,7 @@ def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: S
             # A mean over other languages than the published one's.
             parts = wholes.get(task, [task]) if code == "mean" and math.isfinite(value) else []
             names = [f"{grid.title(one)} " * (len(parts) > 1) for one in parts]
-            fewer = [name + of for name, one in zip(names, parts) if (of := grid.coverage(one, row))]
+            fewer = [name + of for name, one in zip(names, parts) if (of := grid.coverage(one, row, xtreme))]
             rows[-1].append(
                 Cell.score(value)._replace(note=f"languages: {', '.join(fewer)}" if fewer else "")
             )

@@ -15,6 +15,7 @@ from stilts_jax.report.names import GROUP_TITLES, intermediate_order, language_n
 from stilts_jax.report.results import BASELINE, Run, make_frame
 from stilts_jax.report.tables import Column
 from stilts_jax.tasks import get_task, list_tasks
+from stilts_jax.tasks.spec import Task
 
 Row = tuple[str, str]  # (intermediate, source language)
 Seeds = dict[tuple[int, int], float]  # a value a run, by (intermediate seed, target seed)
@@ -268,9 +269,10 @@ class Grid:
         """The languages that ``row`` has scores in; that any row has."""
         return sorted({code for part in self._found(task, row) for code in part.language})
 
-    def coverage(self, task: str, row: Row | None = None) -> str:
+    def coverage(self, task: str, row: Row | None = None, benchmark: Mapping[str, Task] | None = None) -> str:
         """``2 of 4 (and sw)``: how many of the benchmark's languages are there, and which others; empty if just all."""
-        own, here = set(self.own[task].languages if task in self.own else ()), {*self.codes(task, row)}
+        tasks = benchmark or self.own
+        own, here = set(tasks[task].languages if task in tasks else ()), {*self.codes(task, row)}
         others = f" (and {', '.join(sorted(here - own))})" if here - own else ""
         return f"{len(here & own)} of {len(own)}{others}" if own and own != here else ""
 

@@ -48,15 +48,15 @@ def task_title(name: str) -> str:
 
 
 def _language(part: str) -> str:
-    """The language that a task is trained in: the one it names, else its own; English where only its authors know."""
+    """The language that a task is trained in: the one it names, else its own; "" where only its authors know."""
     task, _, code = _declared(part)
-    return code or (task.source_language if task else "en")
+    return code or (task.source_language if task else "")
 
 
 def languages_of(name: str) -> set[str]:
     """The languages that an intermediate training was in."""
     parts = [part for part in name.split("+") if part != "none"]
-    return {"en"} if name.startswith("hub:") else set(map(_language, parts))
+    return {"en"} if name.startswith("hub:") else set(map(_language, parts)) - {""}
 
 
 def trained_on(name: str) -> str:
@@ -65,14 +65,14 @@ def trained_on(name: str) -> str:
     if name.startswith("hub:") or not parts:
         return short_title(name)
     found = [(part, *_declared(part)) for part in parts]
-    languages = "/".join(dict.fromkeys(language_name(_language(part)) for part in parts))
+    languages = "/".join(dict.fromkeys(language_name(code) for part in parts if (code := _language(part))))
     skills: dict[str, None] = {}
     for part, task, *_ in found:
         nli = task and "entailment" in task.labels and not task.pictures
         skill = "NLI" if nli else _SKILLS.get(task.kind if task else "")
         skills[skill or task_title(part.partition("@")[0])] = None
     several = f"several {languages} tasks" if len(skills) > 2 else f"{languages} {' and '.join(skills)}"
-    return several + " with MLM" * (len(parts) < len(name.split("+")))
+    return " ".join(several.split()) + " with MLM" * (len(parts) < len(name.split("+")))
 
 
 def short_title(name: str) -> str:

@@ -77,6 +77,13 @@ def _headline(grid: Grid, comparisons: Comparisons) -> list[str]:
         )
         one_seed = f"The numbers{whose} have one seed of the {kind} training, whose luck is in no interval."
         sentences.append(one_run if kind == "any" else one_seed)
+    most = seeds.groupby("task").transform("max")
+    for side, kind in zip(SEEDS, ("intermediate", "target")):
+        few = seeds.index[(seeds[side] == 1) & (most[side] > 1)]
+        if rows := ", ".join(dict.fromkeys(grid.row_title((row, source)) for row, source, _ in few)):
+            sentences.append(
+                f"Of {rows} there is one seed of the {kind} training, whose luck is in no interval."
+            )
     return sentences
 
 
@@ -165,10 +172,9 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
         "over languages, then over seeds (±: their standard deviation, of differences between equal target seeds)."
     )
     if grid.baselines:
-        only = "; what may be noise has no colour" * bool(comparisons.tests)
         reading += (
             " The row “none” is the baseline, in percent; the others are differences from it in points, blue where "
-            f"better and orange where worse{only}."
+            "better and orange where worse; what may be noise has no colour."
         )
     series: dict[str, list[tuple]] = {}
     for row in grid.compared * bool(grid.scored):
@@ -195,7 +201,9 @@ def main_section(grid: Grid, comparisons: Comparisons, tables: Sequence[Table], 
             f"{sum(one.holds for one in tests)} after Holm's correction."
         )
     elif grid.compared:
-        how.append("No items of both a row and the baseline were kept: nothing can be tested.")
+        how.append(
+            "No row has items of the same languages, metrics and seeds as the baseline: nothing can be tested."
+        )
     method = [Block("text", text=" ".join(how))] * bool(how)
     return Block("main", "Main table", reading, [*tables[:1], *method, *charts, *tables[1:]])
 
@@ -215,6 +223,8 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     stars = any(one.holds for one in comparisons.tests.values())
     chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
+    roots = (run for run in grid.runs if not run.parent and not run.intermediate.startswith("hub:"))
+    starts = {str(run.config["start"]) for run in roots if "start" in run.config}
 
     def listed(words: Mapping[str, str]) -> str:
         return ", ".join(f"{grid.title(task)} {of}" for task, of in words.items())
@@ -230,6 +240,8 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
         **{f"{label}: {title}.": label != title for label, title in long.items()},
         f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
         "Of two metrics ±, interval and colour are those of their mean.": two,
+        "Not all rows start from the same encoder: its files differ, whatever they are called.": len(starts)
+        > 1,
     }
     return _by_rows(grid, ("main", "Main table: intermediates by target tasks"), heads, cells, notes)
 
@@ -321,14 +333,16 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
             fewer = sorted(grid.transfer([*lacks]) if transfer else lacks)
             notes += [f"{grid.title(task)} without {', '.join(fewer)}"] * bool(fewer)
         interval = comparisons.interval(row, kept, transfer=transfer)
-        sure = interval.p < SIGNIFICANT if interval else not comparisons.tests
+        sure = interval is not None and interval.p < SIGNIFICANT
         return number_cell(number, interval, sure=sure)._replace(note="; ".join(notes))
 
     heads = [Column(head, counted(len(of), "task"), group) for head, of, _, group in wanted]
     cells = [[cell(row, tasks, transfer) for _, tasks, transfer, _ in wanted] for row in grid.rows]
     absent = ", ".join(grid.title(task) for task in grid.own if task not in grid.scored)
-    missing = "the first rows of each language were scored" if grid.limits else "some languages are missing"
-    why = f"not in this grid are {absent}" if absent else missing
+    other = any(map(grid.coverage, grid.own))
+    why = "the languages are not just its own" if other else "no row has all of its tasks"
+    why = "only the first rows of each language were scored" if grid.limits else why
+    why = f"not in this grid are {absent}" if absent else why
     notes = {
         "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
         "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "

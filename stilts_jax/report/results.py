@@ -191,5 +191,7 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
     newest = {run.name: run for run in order}
     for run in runs:
         if (last := newest[run.name]) is not run:
-            broken[run.folder.name] = f"{run.name} was run with other settings too ({last.folder.name})"
+            told = f"{run.name} was run with other settings too ({last.folder.name})"
+            stands = any(one.parent == run.key for one in newest.values())
+            broken[run.folder.name] = told + "; rows here still start from it" * stands
     return [run for run in runs if newest[run.name] is run], broken

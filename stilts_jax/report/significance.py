@@ -93,8 +93,8 @@ class Comparisons:
         self.tests = {(one.row, one.task): one for one in correct(together)}
 
     def holds(self, row: Row, task: str) -> bool:
-        """Whether a row differs from the baseline after correction; true where nothing at all could be tested."""
-        return self.tests[row, task].holds if (row, task) in self.tests else not self.tests
+        """Whether a row differs from the baseline after correction; not where that could not be tested."""
+        return (row, task) in self.tests and self.tests[row, task].holds
 
     def interval(self, row: Row, tasks: list[str], *, transfer: bool = False) -> Interval | None:
         """Of a row's average as tables show it; None where items are missing, or are of other scores."""
@@ -199,10 +199,10 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
     found = {}
     for pair, task in itertools.product(pairs, tasks):
         one, two = (comparisons.tests.get((row, task)) for row in pair)
-        if one and two and one.languages == two.languages:
+        own, less = (grid.by_seeds(row, [task]) for row in pair)
+        if one and two and one.languages == two.languages and own.keys() == less.keys():
             moved = _subtract(one.moved, two.moved)  # the baseline is in both, and so drops out
-            own, less = (grid.by_seeds(row, [task]) for row in pair)
-            seeds = {both: own[both] - less[both] for both in sorted(own.keys() & less.keys())}
+            seeds = {both: own[both] - less[both] for both in own}
             difference = one.interval.difference - two.interval.difference
             interval = find_interval(difference, moved, statistics.seed_error(seeds))
             found[pair, task] = Comparison(pair, task, one.languages, interval, moved)
@@ -210,7 +210,7 @@ def pictures_section(grid: Grid, comparisons: Comparisons) -> Block | None:
 
     def cell(pair: tuple[Row, Row], task: str) -> Cell:
         if (one := corrected.get((pair, task))) is None:
-            return Cell("–", note="the two have no items, or no languages, in common")
+            return Cell("–", note="the two have not the same items, languages and seeds")
         shown = Cell.change(one.interval.difference, sure=one.holds)
         detail = f"{signed(one.interval.low)} to {signed(one.interval.high)}"
         numbers = one.interval._asdict() | {"holm": one.holm, "items": one.items}

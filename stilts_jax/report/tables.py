@@ -179,7 +179,8 @@ def sections_to_markdown(title: str, lead: Sequence[str], sections: Sequence[Blo
             return f"\n{fence}\n{block.text}\n{fence}\n"
         head = f"\n### {escape_markdown(block.title)}\n" if block.kind == "folded" else ""
         text = f"\n{escape_markdown(block.text)}\n" if block.text else ""
-        return head + text + "".join(map(write, block.blocks))
+        body = text + "".join(map(write, block.blocks))
+        return (head + body) * bool(body)  # charts are left out, and a head of nothing else
 
     parts = [f"# {escape_markdown(title)}\n", *(f"\n{escape_markdown(one)}\n" for one in lead)]
     for one in sections:

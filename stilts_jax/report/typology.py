@@ -174,7 +174,7 @@ def _correlations(grid: Grid, typology: Typology) -> _Found:
         # Rounded, so that what is equal but for the order of sums stays a tie.
         values = pd.Series(_values(grid, row, task), dtype=float).round(9)
         far = typology.distances[kind].reindex(values.index).dropna().round(9)
-        if len(far) >= _FEWEST and np.ptp(far) > 0:
+        if len(far) >= _FEWEST:
             sides = (side.reindex(far.index).to_numpy() for side in (far, values, controls))
             found[kind, row, task] = correlate(*sides)
     q = np.array([(one["p"], one["partial_p"]) for one in found.values()]).reshape(-1, 2)
@@ -210,7 +210,7 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
         "Small: 95 % interval, and the partial ρ. * q < 0.05 (Benjamini-Hochberg over all correlations of this "
         "report: every distance, row and target, with and without controls).",
     ]
-    if not all(math.isfinite(one["partial"]) for one in here.values()):
+    if _held(typology) and not all(math.isfinite(one["partial"]) for one in here.values()):
         fewest = f"fewer than {FEWEST_DEGREES + 2 + len(_held(typology))} languages"
         notes.append(f"No partial ρ with {fewest} of which all that is held constant is known.")
     title = f"Spearman's ρ of {value} and {kind}"

@@ -87,7 +87,7 @@ def test_what_an_earlier_run_scored_does_not_stay_beside_a_submission(models, wo
     only_test, out = shutil.ignore_patterns("*.dev.*"), tmp_path / "o"  # a threshold would come from dev
     shutil.copytree(world / "data" / "bucc2018", tmp_path / "bucc2018", ignore=only_test)
     (out / "predictions" / "bucc2018").mkdir(parents=True)
-    for name in ("predictions/bucc2018/test-de.tsv", "predictions/bucc2018/thresholds.json", "scores.json"):
+    for name in ("predictions/bucc2018/test-de.tsv", "scores.json"):
         (out / name).touch()
     options = ("--task=bucc", f"--data_root={tmp_path}", f"--out={out}", "--submission")
     assert main(["eval", str(models["embed"][0]), *options]) == 0

@@ -126,7 +126,7 @@ def test_what_was_trained_is_named_as_the_field_does():
         **{"masakhaner2": "Swahili tagging", "snli@de": "German NLI", "anli+mlm": "English NLI with MLM"},
         **{"mnli+squad_v1": "English NLI and question answering", "hellaswag": "English multiple choice"},
         **{"mnli+squad_v1+ccg": "several English tasks", "easy_vqa.blind": "English easy-VQA, blind"},
-        **{"mlm": "MLM", "qqp": "English QQP", "reviews": "English reviews", "hub:org/model": "org/model"},
+        **{"mlm": "MLM", "qqp": "English QQP", "reviews": "reviews", "hub:org/model": "org/model"},
     }
     assert {name: trained_on(name) for name in names} == names
 

@@ -50,7 +50,7 @@ def coco(part):
 
 NLI = {"Flikr30kID": "365.jpg#1", "gold_label": "neutral", "pairID": "365.jpg#1r1n", "sentence2": "Ein Hund."}
 NLVR = {"identifier": "train-10171-0-0", "directory": 34, "label": "True", "sentence": "Two dogs."}
-SIDES = {"left_img": "https://host/images/42-Goat/42-1.jpg", "right_img": "42-9.jpg"}
+SIDES = {"language": "sw", "left_img": "https://h/images/42-Goat/42-1.jpg", "right_img": "42-9.jpg"}
 MARVL = {"concept": "42-Goat", "caption": "Mbuzi wawili.", "id": "sw-0", "label": False, **SIDES}
 JPG, A, B = "coco/{0}/COCO_{0}_000000000042.jpg", "coco/val2014/a.jpg", "coco/val2014/b.jpg"
 NLVR_STEM, GOAT = "nlvr2/images/train/34/train-10171-0-img", "marvl/sw/images/42-Goat/42-"
@@ -141,7 +141,7 @@ BAD = [
     ("xgqa", gqa(XGQA, a="red") | {"gqa/trainval_ans2label.json": []}, "trainval_ans2label.json"),
     ("xgqa", gqa(XGQA, **{"\ud83d": "red"}), "id holds half a character"),
     ("vqa_v2", ASKED | {ANSWERS: {"annotations": [7]}}, ANSWERS),
-    ("vqa_v2", ASKED | {ANSWERS: {"annotations": [{"question_id": 42000}]}}, "s.json there is no"),
+    ("vqa_v2", ASKED | {ANSWERS: {"annotations": [{"question_id": 42000}]}}, "'annotations[0].answers'"),
 ]
 
 

@@ -94,21 +94,16 @@ def read_vqa(path: Path, language: str, problems: Problems) -> Iterator[Row]:
     beside = path.with_name(name) if path.with_name(name).is_file() else path.with_name(f"{name}.gz")
     try:
         rows = Row.document(beside).parts("annotations") if beside.is_file() else []
-        annotations = {row.take("question_id", int): row for row in rows}
+        said = {row.take("question_id", int): [one["answer"] for one in row.parts("answers")] for row in rows}
     except BadRow as error:  # without its id nobody knows whose annotation it is
         raise problems.refuse(beside, str(error), "compare it with the released file") from error
     for number, question in enumerate(Row.document(path).parts("questions")):
         with problems.skipping(path, question):
-            fields = dict(question.fields)
-            if annotations:
-                identifier = question.take("question_id", int)
-                if identifier not in annotations:
-                    raise BadRow(f"question {identifier} has no annotation in {beside.name}")
-                try:
-                    fields["answers"] = [one["answer"] for one in annotations[identifier].parts("answers")]
-                except BadRow as error:
-                    raise BadRow(f"in {beside.name} {error}") from error
-            yield Row(0, number, fields, question.place)
+            identifier = question.take("question_id", int)
+            if said and identifier not in said:
+                raise BadRow(f"question {identifier} has no annotation in {beside.name}")
+            answers = {"answers": said[identifier]} if said else {}
+            yield Row(0, number, {**question.fields, **answers}, question.place)
 
 
 def answer_vqa(part: str) -> Converter:
