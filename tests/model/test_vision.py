@@ -57,7 +57,7 @@ def test_a_folder_that_is_no_tower_is_refused(tmp_path):
         ('"gelu"', '["gelu"]', "known activation"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 1', "have no place"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "are missing"),
-        ('"image_size": 32', '"image_size": 64, "vision_config": "x"', "has shape"),
+        ('"image_size": 35', '"image_size": 64, "vision_config": "x"', "has shape"),
     ]:
         assert old in text
         config.write_text(text.replace(old, new))
