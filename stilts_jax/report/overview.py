@@ -1,11 +1,9 @@
-"""What opens a page and what a terminal shows - sentences, the main table, averages - and the best of each target."""
+"""What opens a page and what a terminal shows: sentences, the main table, averages."""
 
 import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-
-import numpy as np
 
 from stilts_jax.progress import counted
 from stilts_jax.report.figures import Figures, dots
@@ -25,7 +23,6 @@ from stilts_jax.report.tables import Block, Cell, Column, Table, columns, fixed,
 
 _LISTED = 4  # findings in one direction; more are counted by group of targets
 _LITTLE = 0.1  # of the largest training set for a group of targets: below it a target has little data
-_NO_DEV = "no dev set in the source language: choosing would need target-language data"
 
 
 def opening(
@@ -351,61 +348,3 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
         f"“Without {trained}” leaves out what was trained on: transfer only.": any(one[2] for one in wanted),
     }
     return _by_rows(grid, ("averages", "Averages over tasks"), heads, cells, notes)
-
-
-def best_section(grid: Grid, comparisons: Comparisons) -> Block | None:
-    """Which row a dev set picks for each target, and how far that is from the best row."""
-    if len(grid.rows) < 2 or not grid.scored:
-        return None
-    others = sorted({*" ".join(grid.elsewhere.values()).split()})
-    language = " or ".join(map(language_name, (*grid.source_languages, *others)))
-    allowed = f"{language} dev set of what the target was trained on, all that zero-shot transfer may look at"
-    if all(run.in_language for run in grid.evaluations):
-        allowed = "dev set of the language that the target was trained in"
-    most = "gains most" if grid.baselines else "has the best score"
-    reading = (
-        f"“Chosen” has the best score on the {allowed}. “Oracle” {most} in the main table: nobody could have chosen "
-        "it, and it flatters more the more rows there are."
-    )
-    heads = columns("Target")
-    heads += columns("chosen|dev score|its score: main table|its gain: over none", "Chosen on dev")
-    heads += columns("oracle|oracle's score: main table|oracle's gain: over none", "Oracle")
-    rows, gains = [], []
-    # Dev scores in different languages can't be compared: each source language has its own choice.
-    for source, task in itertools.product(grid.source_languages, grid.scored):
-        here = [row for row in grid.rows if row[1] == source]
-        shown = {row: number for row in here if (number := grid.number(row, task))}
-        # A row may be chosen by the dev set of its training; else all that there is are target languages.
-        runs = {row: grid.cells[row, task] for row in here}
-        own = {row: [run.source_dev for run in of if run.source_dev is not None] for row, of in runs.items()}
-        dev, note = {row: float(np.mean(values)) for row, values in own.items() if values}, ""
-        if not dev:
-            scores = grid.frame[(grid.frame.split == "dev") & grid.frame.main & (grid.frame.task == task)]
-            of_row = {row: scores.value[scores.key.isin([run.key for run in of])] for row, of in runs.items()}
-            dev = {row: float(of.mean()) for row, of in of_row.items() if of.notna().any()}
-            note = "dev-selected on target languages: not zero-shot" if dev else _NO_DEV
-        lacking = ", ".join(grid.row_title(row) for row in shown if row not in dev)
-        note = "; ".join(filter(None, [note, f"no dev score of {lacking}" if dev and lacking else ""]))
-        gained = {row: 0.0 if row in grid.baselines else one.difference for row, one in shown.items()}
-        merits = {row: gain for row, gain in gained.items() if math.isfinite(gain)}
-        if not any(one.is_difference for one in shown.values()):
-            merits = {row: one.percent for row, one in shown.items()}  # which may be over other languages
-        chosen, oracle = (max(of, key=of.__getitem__, default=None) for of in (dev, merits))
-        cells = [[Cell("–"), Cell.score(math.nan), Cell.change(math.nan)] for _ in range(2)]
-        for place, row in enumerate((chosen, oracle)):
-            if row:
-                change = Cell.change(gained[row], sure=comparisons.holds(row, task))
-                cells[place] = [Cell(grid.row_title(row)), Cell.score(shown[row].percent), change]
-        gains.append([cell[-1].numbers[""] for cell in cells])
-        name = Cell(grid.title(task) + f" (from {source})" * (len(grid.source_languages) > 1))
-        picked = [cells[0][0]._replace(note=note), Cell.score(dev[chosen] if chosen else math.nan)]
-        rows.append([name, *picked, *cells[0][1:], *cells[1]])
-    whole = [pair for pair in gains if all(map(math.isfinite, pair))]
-    if len(whole) > 1:
-        first, second = (Cell.change(float(mean), sure=False) for mean in np.mean(whole, axis=0))
-        what = "targets" if len(grid.source_languages) == 1 else "rows"
-        name = Cell(f"mean of {len(whole)} {what}", strong=True)
-        rows.append([name, *[Cell()] * 3, first, *[Cell()] * 2, second])
-    title = "Best intermediate for each target: dev-selected, and oracle"
-    ruled = [len(rows) - 2] * (len(whole) > 1)
-    return Block("best", title.partition(":")[0], reading, [Table("best", title, heads, rows, (), ruled)])

@@ -60,7 +60,7 @@ def write_report(
     found, tables, summary = overview.opening(grid, comparisons, broken)
     sections = [
         overview.main_section(grid, comparisons, tables, figures) if tables else None,
-        overview.best_section(grid, comparisons),
+        details.best_section(grid, comparisons),
         details.language_section(grid, comparisons, figures),
         significance.pictures_section(grid, comparisons),
         details.layer_section(grid, figures),

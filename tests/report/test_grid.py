@@ -12,8 +12,8 @@ from stilts_jax import files
 from stilts_jax.evaluation.benchmarks import BENCHMARKS, summarise
 from stilts_jax.evaluation.metrics import MAIN_VALUES
 from stilts_jax.report import write_report
+from stilts_jax.report.details import best_section
 from stilts_jax.report.grid import Grid
-from stilts_jax.report.overview import best_section
 from stilts_jax.report.results import read_results
 from stilts_jax.report.significance import Comparisons
 from tests.report.made_up_grid import make_record, table, write, write_grid, write_record, xnli
