@@ -7,7 +7,6 @@ release it, or as `stilts prepare` fetched it.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
@@ -139,13 +138,13 @@ def _parse_line(form: str, text: str, task: Task) -> Any:
     return int(number)
 
 
-def read_gold(folder: Path, task: Task, language: str) -> Found | None:
+def read_gold(folder: Path, task: Task, language: str, progress: Progress = SILENT) -> Found | None:
     """The gold of one language; None if there is none."""
     found = _read_bare_gold(folder, task, language)
     if found is None and (path := read.find_gold_file(task, language, folder)):
         # A file of its own: nobody needs the texts, or a pool of millions.
         found = read_predictions(path, task), path
-    found = found or _read_release(folder, task, language)
+    found = found or _read_release(folder, task, language, progress)
     if found is not None and found[0] is None:
         raise DataError("Gold is blank, all of it or a part.", where=str(found[1]), fix=_BLANKED)
     return found
@@ -175,24 +174,38 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
     return read_predictions(path, task), path
 
 
-def _read_release(folder: Path, task: Task, language: str) -> Found | None:
+def _read_release(folder: Path, task: Task, language: str, progress: Progress) -> Found | None:
+    """From the first kind of source that has gold, else what the first of all has."""
+    blanked: Found | None = None
     for source in (read.DataSource(folder, kind) for kind in read.KINDS):
-        with suppress(DataError):  # no file: what is there and can't be read is refused below
+        if source.kind_of(task, task.reported) != source.kind:
+            continue
+        try:
             where = read.find_paths(task, task.reported, language, source)[0]
-            break
-    else:
-        return None
+        except DataError:  # no file: what is there and can't be read is refused below
+            continue
+        found = _read_source(source, task, language), where
+        if found[0] is not None:
+            if source.kind == "tfds" and format_of(task) not in _BY_ID:
+                told = "TFDS shuffles its rows, and gold is in its order: predictions must be too"
+                progress.say(f"warning: {where}: {told}")
+            return found
+        blanked = blanked or found
+    return blanked
+
+
+def _read_source(source: read.DataSource, task: Task, language: str) -> Any:
     if task.kind == "embed":
         part = read.read_retrieval(task, task.reported, language, source)
         gold = find_gold(task, part)
         if task.retrieval == "ranking" and gold is not None:
             gold = {query.id: gold.get(query.id, ()) for query in part.queries}
-        return gold, where
+        return gold
     # Gold needs no pictures.
     gold = find_gold(task, read.read_examples(replace(task, pictures=""), task.reported, language, source))
     if gold is not None and task.kind == "classify" and task.metric != "vqa_accuracy":
         gold = spell(task, gold)
-    return gold, where
+    return gold
 
 
 def check_count(predicted: Path, predictions: Sequence[Any], gold: Path, right: Sequence[Any]) -> None:
@@ -209,7 +222,7 @@ def _score_file(
     form, predicted = format_of(task), prediction_path(folder, task, language)
     if not predicted.is_file():
         return None
-    if (found := read_gold(gold_folder, task, language)) is None:
+    if (found := read_gold(gold_folder, task, language, progress)) is None:
         return {}
     predictions, (gold, gold_path) = read_predictions(predicted, task), found
     if form in _BY_ID:
@@ -217,7 +230,7 @@ def _score_file(
         if unknown is not None:
             fix = nearest(unknown, gold) if len(gold) <= 20 else "predict the test set of this language"
             raise DataError(f"There is no item {unknown!r} in gold.", where=str(predicted), fix=fix)
-        if lost := len(gold.keys() - predictions.keys()):  # as the official scripts count them
+        if lost := len(gold.keys() - predictions.keys()):  # as most official scripts count them
             progress.say(
                 f"warning: {predicted}: {lost} of {len(gold)} have no prediction, which counts as wrong"
             )
@@ -237,7 +250,7 @@ def _score_file(
                 fix = "give every word of the file one tag, also behind the encoder's longest input"
                 raise DataError(what, where=where, fix=fix)
     elif form == "ranking":  # queries without a right candidate do not count
-        gold = {query: right for query, right in gold.items() if right}
+        gold = {query: right for query, right in gold.items() if any(right)}
     if not gold:
         raise DataError("Gold is blank, all of it.", where=str(gold_path), fix=_BLANKED)
     return METRICS[task.metric](task, predictions, gold, language).values

@@ -302,6 +302,8 @@ def _choose_data(phase: Phase, context: Context) -> PhaseData:
     own_dev = tuple[Part, ...]()
     if phase.stage == "target" and phase.evaluate:
         own_dev = _choose_dev(train[-1].task, train[-1].hyperparameters, settings.evaluation.limit, context)
+        # Where the targets' own dev sets select, it is one more number, and may be absent.
+        own_dev = tuple(one for one in own_dev if set(one.languages) <= _there(one, context))
     by_name = {parts[-1].task.name: parts for parts in scored}
     return PhaseData(tuple(train), selection, by_name, *own_dev)
 
@@ -309,8 +311,9 @@ def _choose_data(phase: Phase, context: Context) -> PhaseData:
 def _choose_texts(task: Task, context: Context) -> tuple[str, ...]:
     """Returns the languages of masked language modelling."""
     found = available_languages(task, "train", context.source, beyond=True)
-    languages = split_names(context.settings.mixture.mlm_languages) or found
-    missing = ", ".join(language for language in languages if language not in found)
+    asked = split_names(context.settings.mixture.mlm_languages) or found
+    languages = tuple(one for one in found if one in asked)  # in one order: features in the cache know none
+    missing = ", ".join(one for one in asked if one not in found)
     if missing or not languages:
         what, where = f"There is no text in {missing or 'any language'}.", f"task mlm, {context.source.root}"
         raise DataError(what, where=where, fix="put text/LANGUAGE.txt there, or set mixture.mlm_languages")
@@ -354,6 +357,10 @@ def _choose_dev(task: Task, chosen: Hyperparameters, limit: int, context: Contex
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     return (Part(task, task.selection, (selection_language(task, context.source),), chosen, limit),)
+
+
+def _there(part: Part, context: Context) -> set[str]:
+    return set(available_languages(part.task, part.split, context.source, beyond=True))
 
 
 def _choose_selection(phase: Phase, task: Task, context: Context) -> tuple[Part, ...]:

@@ -205,11 +205,7 @@ def evaluate_model(
             where = f"{context.source.root}, split {part.split}, languages {asked}"
             fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
             raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
-        if context.source.kind_of(part.task, part.split) == "tfds" and part.task.kind in (
-            "classify",
-            "tag",
-            "embed",
-        ):
+        if context.source.kind_of(part.task, part.split) == "tfds" and part.task.kind != "span":
             told = "TFDS shuffles its rows: predictions are in its order, and no benchmark takes them"
             context.progress.say(f"warning: {name}: {told} (data.source=hub keeps the order)")
     if labels and not {parts[-1].task.kind for parts in wanted.values()} & {"classify", "tag"}:

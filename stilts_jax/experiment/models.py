@@ -225,7 +225,10 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
     if trained := _read_phase(name):
         opened = load_final(folder, trained, mesh, progress)
         found = (read_result(folder, progress) or {}).get("thresholds", {})
-        thresholds = {head: next(iter(found[head].values())) for head in opened.heads if found.get(head)}
+        # A head may be that of another task, which trained what was scored.
+        tuned = [one for one in found.values() if one]
+        spans = (head for head, one in opened.heads.items() if one.config.kind == "span" and tuned)
+        thresholds = {head: next(iter((found.get(head) or tuned[0]).values())) for head in spans}
         return replace(opened, thresholds=thresholds, rows=trained.get("rows", {}))
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head

@@ -77,6 +77,8 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
                     raise DataError(what, where=where, fix="take the released file, whose labels are there")
         for part in chain(*data.scored.values()):
             describe_data(part, tokenizer, context)
+        if data.source_dev:
+            context.features(data.source_dev, tokenizer)
 
 
 def _check_lengths(parts: Sequence[Part], longest: int) -> None:

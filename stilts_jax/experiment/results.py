@@ -194,7 +194,6 @@ def _notes(phase: Phase, settings: Settings, skipped: int) -> list[str]:
     instead, evaluated = find_instead(settings), [get_task(name).name for name in phase.evaluate]
     moved = ", ".join(f"{name}={instead[name]}" for name in evaluated if name in instead)
     trained = {stem(get_task(one).name) for before in phase.line() for one in before.train}
-    belebele = "sib200" in trained and "belebele" in phase.evaluate
     sweep = "all layers were scored: choosing one of them by these scores is not zero-shot"
     notes = {
         sweep: settings.model.sweep_layers and phase.stage == "retrieval",
@@ -203,7 +202,10 @@ def _notes(phase: Phase, settings: Settings, skipped: int) -> list[str]:
         and trained,
         f"{', '.join(limited)}: scored on the first {counted(first, 'example')} of each language only": limited,
         f"targets trained on something else than usual: {moved}": moved,
-        "Belebele's passages are SIB-200's sentences too, which were trained on": belebele,
+        "Belebele's passages are SIB-200's sentences too, which were trained on": "sib200" in trained
+        and "belebele" in evaluated,
+        "X-CSQA's questions are CommonsenseQA's too, which were trained on": "commonsenseqa" in trained
+        and "xcsqa" in evaluated,
         "only some of the languages were asked for": split_names(experiment.languages),
     }
     return [note for note, holds in notes.items() if holds]

@@ -1,4 +1,4 @@
-"""Sections behind the main table: the best of each target, languages, seeds, published numbers, runs, their commands."""
+"""Sections behind the main table: best of each target, languages, seeds, published numbers, runs and their commands."""
 
 import itertools
 import json

@@ -37,7 +37,7 @@ from typing import Any
 from stilts_jax.errors import ConfigError, nearest
 from stilts_jax.tasks import spec
 from stilts_jax.tasks.sources.converters import choice, classify, pair, span, tag, tag_spans
-from stilts_jax.tasks.sources.files import reader_of
+from stilts_jax.tasks.sources.files import LANGUAGE, reader_of
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row
 from stilts_jax.tasks.spec import SPLITS, EmbedExample, Kind, RetrievalSet, Source, Task
 
@@ -181,7 +181,9 @@ def _make_task(
         raise ConfigError(what, where=where, fix="name each column once")
     language = given.setdefault("source_language", "en")
     languages = (language, *given.setdefault("languages", (language,)))
-    shared = {"codes": data["codes"], "by_language": data["language_column"]}
+    # A declared language is found whatever it is called ("german").
+    own = {one: one for one in languages if not re.fullmatch(LANGUAGE, one)}
+    shared = {"codes": {**own, **data["codes"]}, "by_language": data["language_column"]}
     shared["convert"] = _with_id(convert, data["id"])
     sources = tuple(
         replace(one, **shared, build=None if "train" in one.splits else build)

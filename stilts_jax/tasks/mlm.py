@@ -1,8 +1,9 @@
 """Masked language modelling on the user's text: ``text/LL.txt``, with one piece of running text per line.
 
-Languages are those that have a file. It is trained to the last step: one line in a hundred, by a hash of the line, is
-left for a measure of your own. ``text/de-en.tsv`` with a sentence and its translation in each line is read as language
-"de-en", both halves as one text, so that either can be predicted from the other.
+Languages are those that have a file, by codes of two or three letters (``de``, ``zh-min-nan``). It is trained to the
+last step: one line in a hundred, by a hash of the line, is left for a measure of your own. ``text/de-en.tsv`` with a
+sentence and its translation in each line is read as language "de-en", both halves as one text, so that either can be
+predicted from the other.
 """
 
 from stilts_jax.tasks.sources.converters import share_of

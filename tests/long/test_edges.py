@@ -7,18 +7,26 @@ import numpy as np
 import pytest
 
 from stilts_jax import load_results
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import BENCHMARKS
 from stilts_jax.evaluation.evaluate import score_decoded
 from stilts_jax.evaluation.metrics import token_accuracy
+from stilts_jax.evaluation.submission import score_tasks
+from stilts_jax.experiment.context import Context
+from stilts_jax.experiment.needs import find_missing
+from stilts_jax.experiment.phases import list_phases
 from stilts_jax.files import write_record as write_json_record
 from stilts_jax.files import write_whole
 from stilts_jax.report import write_report
 from stilts_jax.report.names import languages_of, trained_on
 from stilts_jax.report.tables import Cell, Table, to_csv
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.custom import tag_task
+from stilts_jax.tasks.custom import classify_task, tag_task
+from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.inventory import format_paths, prepare
-from stilts_jax.tasks.sources.read import DataSource, available_languages, selection_language
+from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, selection_language
+from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample
 from tests.report.made_up_grid import make_record, table, write, write_record, write_right, xnli
 
@@ -162,3 +170,98 @@ def test_own_distances_without_more(far, said, tmp_path):
     text = write_report(tmp_path, distances=tmp_path / "far.csv").markdown.read_text()
     typology = text.partition("## Typology")[2]
     assert said in typology and "No partial" not in typology and "### Learning curves" not in text
+
+
+def test_a_treebank_of_two_versions_is_refused(tmp_path):
+    """XTREME-R takes some languages from another version of UD; each sentence would count twice."""
+    for version in ("2.5", "2.7"):
+        folder = f"udpos/ud-treebanks-v{version}/UD_English-EWT"
+        write_whole(tmp_path / folder / "en_ewt-ud-test.conllu", "1\tAda\t_\tPROPN\t_\t_\t_\t_\t_\t_\n\n")
+    with pytest.raises(DataError, match="twice"):
+        read_examples(get_task("udpos"), "test", "en", DataSource(tmp_path))
+
+
+def test_what_the_machine_could_not_translate_is_not_trained_on(tmp_path):
+    rows = "id\tsentence1\tsentence2\tlabel\n1\tEins.\tZwei.\t0\n2\t\t\t0\n"
+    write_whole(tmp_path / "pawsx/de/translated_train.tsv", rows)
+    write_whole(tmp_path / "pawsx/de/test_2k.tsv", rows)
+    task, source = get_task("pawsx@de"), DataSource(tmp_path)
+    assert [one.id for one in read_examples(task, "train", "de", source)] == ["1"]
+    with pytest.raises(DataError, match="empty"):
+        read_examples(task, "test", "de", source)
+
+
+@pytest.mark.parametrize("code", ["es-419", "german", "zh-Hant-TW", "sr_Latn"])
+def test_a_declared_language_is_found_whatever_it_is_called(code, tmp_path):
+    files = {"test": "r/test-{language}.jsonl"}
+    task = classify_task("reviews", files=files, labels=("a", "b"), languages=("en", code))
+    write_whole(tmp_path / f"r/test-{code}.jsonl", '{"text": "t", "label": "a"}\n')
+    assert available_languages(task, "test", DataSource(tmp_path)) == (code,)
+    assert len(read_examples(task, "test", code, DataSource(tmp_path))) == 1
+
+
+def test_texts_of_languages_by_longer_codes(tmp_path):
+    for code in ("de", "zh-min-nan", "be-x-old"):
+        write_whole(tmp_path / f"text/{code}.txt", "one\n")
+    found = available_languages(get_task("mlm"), "train", DataSource(tmp_path))
+    assert set(found) == {"de", "zh-min-nan", "be-x-old"}
+
+
+def test_texts_have_one_order_whatever_order_was_asked_for(tmp_path):
+    """The cache of features does not know it, and rows are drawn by their place."""
+    for code in ("de", "en"):
+        write_whole(tmp_path / f"text/{code}.txt", "one\ntwo\n")
+    orders = set()
+    for asked in ("en+de", "de+en", ""):
+        settings = to_settings(load_config("intermediate:task=mlm", {"mixture.mlm_languages": asked}))
+        context = Context(settings, DataSource(tmp_path), tmp_path)
+        orders.add(context.data(list_phases(settings)[0]).train[0].languages)
+    assert orders == {("de", "en")}
+
+
+def test_xcsqa_is_trained_on_its_own_split():
+    """Its authors split the original anew: nine tenths of its dev questions are in the original's training set."""
+    assert get_task("xcsqa").train_on == () and "train" in get_task("xcsqa").sources[0].splits
+
+
+def test_treebanks_are_joined_in_the_order_of_xtreme(tmp_path):
+    """By the names of files, where ``partut`` comes before ``pud``; folders begin with capitals."""
+    for folder, word in (("UD_French-PUD/fr_pud", "deux"), ("UD_French-ParTUT/fr_partut", "un")):
+        row = f"1\t{word}\t_\tNUM\t_\t_\t_\t_\t_\t_\n\n"
+        write_whole(tmp_path / f"udpos/ud-treebanks-v2.5/{folder}-ud-test.conllu", row)
+    found = read_examples(get_task("udpos"), "test", "fr", DataSource(tmp_path))
+    assert [one.words for one in found] == [("un",), ("deux",)]
+
+
+def test_blanked_entities_are_no_gold(tmp_path):
+    """XTREME's preparation of Mewsli-X leaves an empty name to each mention."""
+    write_whole(tmp_path / "gold/mewslix/wikinews_labels/test-de.json", '{"m1": [""]}')
+    write_whole(tmp_path / "own/mewslix/test-de.json", '{"m1": ["Q1"]}')
+    with pytest.raises(DataError, match="blank"):
+        score_tasks(["mewslix"], tmp_path / "own", tmp_path / "gold")
+
+
+def test_gold_is_looked_for_beyond_blanked_files(tmp_path, monkeypatch):
+    """XTREME's download and what the hub has of the same task, below one data root."""
+    write_whole(tmp_path / "gold/xnli/test-de.tsv", "eins\tzwei\n")
+    write_whole(tmp_path / "own/xnli/test-de.tsv", "neutral\n")
+    hub = read.MODULES["hub"]
+    monkeypatch.setattr(hub, "find", lambda one, split, language, root: {"": [tmp_path / "gold/x"]})
+    row = Row(0, 0, {"premise": "eins", "hypothesis": "zwei", "label": "neutral"}, "")
+    monkeypatch.setattr(hub, "open_rows", lambda *given: [(tmp_path / "gold/x", [row])])
+    found = score_tasks(["xnli"], tmp_path / "own", tmp_path / "gold")
+    assert found["tasks"]["xnli"]["metrics"]["accuracy"]["de"] == 100.0
+
+
+def test_a_dev_set_that_does_not_select_may_be_absent(tmp_path):
+    """XTREME's download has MNLI's training rows and not its dev set."""
+    write_whole(tmp_path / "xnli/train-en.tsv", "one\ttwo\tneutral\n")
+    for split in ("dev", "test"):
+        write_whole(tmp_path / f"xnli/{split}-de.tsv", "eins\tzwei\tneutral\n")
+    for selected, missing in (("target-languages", []), ("en", ["mnli dev"])):
+        settings = to_settings(load_config("target:task=xnli", {"experiment.select_on": selected}))
+        context = Context(settings, DataSource(tmp_path), tmp_path)
+        phases = list_phases(settings)
+        found = [line.partition(" in ")[0] for line in find_missing(phases, context)]
+        assert [line for line in found if line.startswith("mnli")] == missing
+        assert (context.data(phases[0]).source_dev is None) == (not missing) or missing

@@ -21,7 +21,7 @@ _READERS: Mapping[str, Callable[..., Any]] = {
     ".json": read_squad,
     ".conllu": read_conllu,
 }
-_LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z]+)?"
+LANGUAGE = r"[a-z]{2,3}(?:[-_][A-Za-z0-9]+)*"
 _WILDCARDS = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
 States = tuple[tuple[Path, int, int, int], ...]
 
@@ -37,7 +37,8 @@ def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     # A broken link is there: whoever reads it says so, while a language that is not found is left out.
     found = {name for end in ("", ".gz") for name in glob.glob(whole + end, recursive=True)}
     names = {name for name in found if not os.path.isdir(name)}
-    return tuple(Path(name) for name in sorted(names) if not name.endswith(".gz") or name[:-3] not in names)
+    ordered = sorted(names, key=lambda name: (os.path.basename(name), name))  # as XTREME joins treebanks
+    return tuple(Path(name) for name in ordered if not name.endswith(".gz") or name[:-3] not in names)
 
 
 def reader_of(source: Source, path: str) -> Callable[..., Any]:
@@ -99,7 +100,7 @@ def _languages(source: Source, pattern: str, root: Path) -> set[str]:
             return found
         pattern = _add_language(pattern, "{language}")
     ours = {code: language for language, code in source.codes.items()}
-    group = f"(?P<language>{'|'.join((_LANGUAGE, *map(re.escape, ours)))})"
+    group = f"(?P<language>{'|'.join((LANGUAGE, *map(re.escape, ours)))})"
     expression = re.escape(pattern.removesuffix(".gz"))
     for sign, meaning in _WILDCARDS.items():
         expression = expression.replace(re.escape(sign), meaning)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -232,6 +233,10 @@ def _read_rows(one: Source, split: str, language: str, found: Found, problems: P
 
 def _number_rows(one: Source, split: str, language: str, paths: Sequence[Path], problems: Problems) -> Rows:
     """Yields the rows of files, numbered from the first file to the last."""
+    names = Counter(path.name for path in paths)
+    if twice := [path for path in paths if names[path.name] > 1 and "-ud-" in path.name]:
+        fix = "keep one version of Universal Dependencies of each language"
+        raise problems.refuse(", ".join(map(str, twice)), "A treebank is here twice.", fix)
     before = 0
     for path, rows in MODULES[one.kind].open_rows(one, split, language, paths, problems):
         last = -1
