@@ -91,7 +91,7 @@ def fit_memory(
     size = sum(leaf.size for leaf in jax.tree.leaves(abstract_encoder(shape))) / (fsdp * tensor)
     free = _MEMORY_SHARE * device.memory - _STATE * size if device.memory else math.inf
     free /= 1 + on_cpu  # there half is for holes between what was freed
-    tokens, length, share = _tokens(tasks), max(length for _, _, length in tasks), data * fsdp
+    length, share = max(length for _, _, length in tasks), data * fsdp
     hidden, inner, width = shape.hidden_size, shape.intermediate_size, 2 if compute.dtype == "bfloat16" else 4
     bare = width * (12 * hidden + 3 * inner)  # bytes a token in one layer, but for attention's probabilities
     whole = bare + shape.num_heads * length * (8 + width)  # scores, probabilities, and those that were kept
@@ -105,8 +105,10 @@ def fit_memory(
     wide = on_cpu and hidden >= _WIDE and compute.layers != "loop" and most > 1
     least = 2 if wide and all(rows % 2 == 0 for _, rows, _ in tasks) else 1
     for parts in [wanted] if wanted else [parts for parts in even if parts >= least] or [least]:
-        # A CPU works off two microbatches at a time, and holds what is kept of both.
-        held = min(parts, 1 + on_cpu) * -(-tokens // (parts * share))
+        # Rows are filled up until each device has as many in each microbatch. A CPU works off two microbatches at once,
+        # and holds what is kept of both.
+        filled = [(kind, -(-rows // (parts * share)), longest) for kind, rows, longest in tasks]
+        held = min(parts, 1 + on_cpu) * _tokens(filled)
         # One layer's own work comes on top of what is kept of all of them.
         room = free / held - whole
         remat = next((name for name, each in kept.items() if shape.num_layers * each <= room), None)

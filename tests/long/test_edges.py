@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stilts_jax import load_results
+from stilts_jax.automatic import Device, fit_memory
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.errors import DataError
 from stilts_jax.evaluation.benchmarks import BENCHMARKS
@@ -18,6 +19,7 @@ from stilts_jax.experiment.needs import find_missing
 from stilts_jax.experiment.phases import list_phases
 from stilts_jax.files import write_record as write_json_record
 from stilts_jax.files import write_whole
+from stilts_jax.model import SHAPES, Compute
 from stilts_jax.report import write_report
 from stilts_jax.report.names import languages_of, trained_on
 from stilts_jax.report.tables import Cell, Table, to_csv
@@ -265,3 +267,11 @@ def test_a_dev_set_that_does_not_select_may_be_absent(tmp_path):
         found = [line.partition(" in ")[0] for line in find_missing(phases, context)]
         assert [line for line in found if line.startswith("mnli")] == missing
         assert (context.data(phases[0]).source_dev is None) == (not missing) or missing
+
+
+def test_rows_that_only_fill_up_take_memory_too():
+    """Four rows on sixteen chips become sixteen: each chip has one, of four texts."""
+    device, shape = Device("TPU v5 lite", 16, int(15.75 * 2**30)), SHAPES["xxl"]
+    compute = Compute(dtype="bfloat16", remat="auto")
+    few, many = (fit_memory(device, shape, compute, (1, 16, 1), [("choice", n, 256)], 0) for n in (4, 16))
+    assert few == many == (1, "full")
