@@ -1,9 +1,9 @@
 """PAWS-X: are two sentences of much the same words paraphrases? Trained on English, seven languages.
 
-The released files have a header, ids and rows where a sentence is only ``NS`` (none could be translated), which are
-dropped. XTREME's files have neither, and no test labels, but may have such rows: its evaluator wants a line for each of
-them, so they are predicted, and only left out of training. Not read are the TFDS builder and the copy in the hub's
-XTREME: both were made with quoting, which merged rows (49,175 in English).
+The released files have a header and ids, XTREME's neither, nor labels of test. Rows where a sentence is only ``NS``
+(none could be translated) are left out of training; XTREME's evaluator wants a line for each of them, so they are
+scored. Not read are the TFDS builder and the copy in the hub's XTREME: both were made with quoting, which merged rows
+(49,175 in English).
 """
 
 from stilts_jax.tasks.sources.converters import classify
@@ -17,7 +17,7 @@ _FILE = "{language}/{split}.tsv"
 _PATHS = f"pawsx/{_FILE} pawsx/x-final/{_FILE}"
 _HUB = "google-research-datasets/paws-x/{language}"
 _xtreme = classify(*_SENTENCES)
-_released = classify(*_SENTENCES, id="id", dropped=dict.fromkeys(_SENTENCES, "NS"))
+_released = classify(*_SENTENCES, id="id")
 
 
 def _translated(row: Row, labels: tuple[str, ...]) -> ClassifyExample | None:
@@ -40,11 +40,7 @@ TASK = Task(
     hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=5), "xtreme": XTREME(2e-5, 32, 5)},
     version=2,
     keep=_keep,
-    counts={
-        "train": {"en": 49_401},
-        "dev": {"en": 2_000},
-        "test": {"en": 2_000},  # of others as many in XTREME's layout, fewer as released
-    },
+    counts={"train": {"en": 49_401}, "dev": 2_000, "test": 2_000},
     sources=(
         files("pawsx/{split}-{language}.tsv", _xtreme, read=Table((*_SENTENCES, "label"), optional=1)),
         files(_PATHS, _released, "train dev:dev_2k test:test_2k"),

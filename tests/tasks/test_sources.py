@@ -69,7 +69,7 @@ LAYOUTS = [
     ("mnli", "dev", "en", {"MNLI/dev_matched.tsv": GLUE}, [("0", "a", "b", 0)]),
     # Without a majority.
     ("snli", "dev", "en", {"snli/snli_1.0_dev.jsonl": [nli("-"), nli("neutral", "2")]}, [("2", "a", "b", 2)]),
-    ("pawsx", "dev", "de", {"pawsx/x-final/de/dev_2k.tsv": PAWS}, PAWS_READ),
+    ("pawsx", "dev", "de", {"pawsx/x-final/de/dev_2k.tsv": PAWS}, [("4", "NS", "Ein Satz.", 0), *PAWS_READ]),
     ("pawsx", "train", "de", {"pawsx/de/translated_train.tsv": PAWS}, PAWS_READ),
     # Broken lines are in the release.
     ("qqp", "train", "en", {"qqp/train.tsv": QQP}, [("0", "A?", "B?", 1)]),
