@@ -72,7 +72,8 @@ SIZES = {
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    encoder = "intfloat/multilingual-e5-small"
+    # The smallest of the family on the hub. The README's E has multilingual-e5-small's weights in XLM-R's layout.
+    encoder = "FacebookAI/xlm-roberta-base"
     arg = parse_argument(argument, encoder=encoder, size=tuple(SIZES), stage=("grid", "mlm"), seeds=2)
     c = base_config()
     c.encoder = arg.encoder

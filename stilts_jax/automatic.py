@@ -104,7 +104,7 @@ def fit_memory(
     # With two a CPU's cores fill each other's gaps, which a loop over layers does not gain by.
     wide = on_cpu and hidden >= _WIDE and compute.layers != "loop" and most > 1
     least = 2 if wide and all(rows % 2 == 0 for _, rows, _ in tasks) else 1
-    for parts in [wanted] if wanted else [parts for parts in even if parts >= least] or [least]:
+    for parts in [wanted] if wanted and most > 1 else [parts for parts in even if parts >= least] or [least]:
         # Rows are filled up until each device has as many in each microbatch. A CPU works off two microbatches at once,
         # and holds what is kept of both.
         filled = [(kind, -(-rows // (parts * share)), longest) for kind, rows, longest in tasks]

@@ -128,10 +128,9 @@ def parse_argument(text: str, **defaults: Any) -> SimpleNamespace:
     for item in filter(None, text.split(",")):
         key, has_value, value = item.partition("=")
         if key not in defaults:
-            options = [name for name in _list_options(base_config()) if name.rpartition(".")[2] == key]
             hint = nearest(key, (*defaults, "debug"))  # load_config takes debug for every config
             hint += " (several names are joined by +, as in a+b)" * ("=" in text)
-            if options:
+            if options := options_named(key):
                 hint = f"it is an option: write {' or '.join(f'--config.{name}=...' for name in options)}"
             raise ConfigError(f"The config has no argument {key!r}.", where=where, fix=hint)
         values[key] = _parse(value if has_value else "true", type(values[key]), f"argument {key!r}")

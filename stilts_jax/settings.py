@@ -129,7 +129,9 @@ class TrainSettings(OptimizerSettings):
     # row the first one's rates, warm-up and decay count.)
     by_task: str = ""
     max_steps: Annotated[int, COUNT] = 0  # stop (and end the schedule) after so many; 0: what the epochs need
-    accumulation: Annotated[int, Range(0, 2**16)] = 0  # microbatches of a step; 0: by device and kind of task
+    accumulation: Annotated[int, Range(0, 2**16)] = (
+        0  # microbatches of a step (dual encoders: 1); 0: by device and task
+    )
     # Batches sorted by length together (transformers' Trainer: 50); 1: plain shuffle, as of rows with pictures.
     window: Annotated[int, Range(1, 1024)] = 32
     # Padded lengths of a task at most, each a compiled step; 0: as many as save more time than they take to compile.
@@ -183,7 +185,7 @@ class MixtureSettings(Checked):
     # Of each of several tasks, masked language modelling aside; None: what each has alone. (The paper has 3.)
     epochs: Annotated[float | None, EPOCHS] = None
     weights: str = ""  # as in "mnli=2,mlm=1"
-    mlm_weight: Annotated[float, Range(0.0, 0.99)] = 0.2  # share of the steps that "/mlm" gets
+    mlm_weight: Annotated[float, Range(1e-6, 0.99)] = 0.2  # share of the steps that "/mlm" gets
     mlm_alpha: Annotated[float, SHARE] = 0.3  # languages of MLM are drawn with p ~ n^alpha
     mlm_rate: Annotated[float, Range(0.01, 0.99)] = 0.15  # share of the tokens that are predicted
     mlm_languages: str = ""  # joined by "+"; empty: all that the data root has

@@ -35,10 +35,12 @@ def run(arguments: Namespace) -> int:
     else:  # nothing is put there: a folder that is missing is mistyped
         check_data_root(arguments.data_root)
     if arguments.encoder:
+        from stilts_jax.experiment.models import read_shape
         from stilts_jax.model import find_folder
 
         folder = find_folder(arguments.encoder, download=download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
+        read_shape(arguments.encoder)  # of another family it serves nobody
     source = DataSource(root=arguments.data_root, kind=arguments.source)
     languages = split_names(arguments.languages)
     found = prepare(tasks, source, languages=languages, download=download, progress=progress)

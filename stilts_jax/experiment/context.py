@@ -42,6 +42,7 @@ from stilts_jax.tasks.spec import Hyperparameters, Task
 from stilts_jax.tokenization import Tokenizer, load_tokenizer
 
 FORMAT = 3  # of the keys; raised when what their records mean changes
+_OF_SELECTION = ("eval_every", "eval_examples", "patience")
 _NOT_IN_KEY = {
     # These change how a run is computed or watched, not what it computes.
     *("accumulation", "buckets", "checkpoint_every", "keep_latest", "log_every", "tensorboard"),
@@ -155,6 +156,9 @@ class Context:
         if not phase.train:  # it reads no option of training
             limitless, usual = replace(settings.data, limit=0), Settings()
             settings = replace(settings, train=usual.train, model=usual.model, data=limitless)
+        if not any(data.selection.values()):  # trained to the last step
+            unread = {name: getattr(Settings().train, name) for name in _OF_SELECTION}
+            settings = replace(settings, train=replace(settings.train, **unread))
         trained, tasks, head_rates = [part.task for part in data.train], {}, list[float]()
         for part, task in zip(data.train, trained):
             read, selection = self._fingerprints(part, "train/"), dict[str, str]()
@@ -278,8 +282,12 @@ def _mixture_record(mixture: MixtureSettings, tasks: Sequence[Task]) -> dict[str
         found["weights"] = {task.name: float(weights[task.name]) for task in tasks if task.name in weights}
     if all(task.kind != "mlm" for task in tasks):
         found |= {name: getattr(usual, name) for name in found if name.startswith("mlm_")}
+    if len(tasks) == 1:  # texts alone
+        read = ("mlm_alpha", "mlm_rate", "mlm_languages")
+        found |= {name: getattr(usual, name) for name in found if name not in read}
     if len(tasks) == 2 and MLM in [task.name for task in tasks]:  # nothing to hold the other one down against
         del found["cap"]
+        found |= {"temperature": usual.temperature, "sampler": "weights" if weights else usual.sampler}
     # What was added later is here where it is set.
     return {name: value for name, value in found.items() if value is not None}
 
@@ -303,7 +311,8 @@ def _choose_data(phase: Phase, context: Context) -> PhaseData:
     if phase.stage == "target" and phase.evaluate:
         own_dev = _choose_dev(train[-1].task, train[-1].hyperparameters, settings.evaluation.limit, context)
         # Where the targets' own dev sets select, it is one more number, and may be absent.
-        own_dev = tuple(one for one in own_dev if set(one.languages) <= _there(one, context))
+        there = (available_languages(one.task, one.split, context.source, beyond=True) for one in own_dev)
+        own_dev = tuple(one for one, found in zip(own_dev, there) if {*one.languages} <= {*found})
     by_name = {parts[-1].task.name: parts for parts in scored}
     return PhaseData(tuple(train), selection, by_name, *own_dev)
 
@@ -357,10 +366,6 @@ def _choose_dev(task: Task, chosen: Hyperparameters, limit: int, context: Contex
     if task.kind in ("mlm", "embed") or not task.selection:
         return ()
     return (Part(task, task.selection, (selection_language(task, context.source),), chosen, limit),)
-
-
-def _there(part: Part, context: Context) -> set[str]:
-    return set(available_languages(part.task, part.split, context.source, beyond=True))
 
 
 def _choose_selection(phase: Phase, task: Task, context: Context) -> tuple[Part, ...]:

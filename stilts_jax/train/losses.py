@@ -72,7 +72,8 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
 def masked_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """Cross-entropy over the vocabulary at masked positions, without the logits of all of them at once."""
     given = (outputs[name] for name in ("features", "table", "bias"))
-    return _weigh(batch["masked_weights"], chunked_cross_entropy(*given, batch["masked_targets"]))
+    weight = batch["masked_weights"] * batch["weight"][:, None]
+    return _weigh(weight, chunked_cross_entropy(*given, batch["masked_targets"]))
 
 
 def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:

@@ -3,6 +3,7 @@
 import csv
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,6 +31,8 @@ from stilts_jax.tasks.sources.inventory import format_paths, prepare
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, selection_language
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample
+from stilts_jax.train.losses import masked_loss
+from tests.long.test_keys import key_of
 from tests.report.made_up_grid import make_record, table, write, write_record, write_right, xnli
 
 pytestmark = pytest.mark.slow
@@ -275,3 +278,44 @@ def test_rows_that_only_fill_up_take_memory_too():
     compute = Compute(dtype="bfloat16", remat="auto")
     few, many = (fit_memory(device, shape, compute, (1, 16, 1), [("choice", n, 256)], 0) for n in (4, 16))
     assert few == many == (1, "full")
+
+
+def test_pairs_are_never_cut_into_microbatches():
+    """They are each other's wrong answers; other tasks of the same grid may be cut."""
+    device, compute = Device("NVIDIA H200"), Compute()
+    for kind, parts in (("embed", 1), ("classify", 4)):
+        assert fit_memory(device, SHAPES["base"], compute, (1, 1, 1), [(kind, 16, 128)], 4)[0] == parts
+
+
+def test_rows_of_weight_zero_are_not_learnt_in_masked_language_modelling():
+    generator = np.random.default_rng(0)
+    outputs = {"features": generator.normal(size=(2, 3, 8)), "table": generator.normal(size=(20, 8))}
+    outputs = {name: jnp.asarray(one, jnp.float32) for name, one in {**outputs, "bias": np.zeros(20)}.items()}
+    batch = {"masked_targets": np.full((2, 3), 7), "masked_weights": np.ones((2, 3), np.float32)}
+    both, one = (
+        masked_loss(outputs, {**batch, "weight": np.array(given)}) for given in ([1.0, 1.0], [1.0, 0.0])
+    )
+    first = {name: array[:1] if name == "features" else array for name, array in outputs.items()}
+    alone = masked_loss(first, {name: array[:1] for name, array in batch.items()} | {"weight": np.ones(1)})
+    assert (float(both[1]), float(one[1])) == (6.0, 3.0) and np.isclose(
+        float(one[0]), float(alone[0]), rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        (
+            "mlm",
+            {"mixture.mlm_weight": 0.5, "mixture.mlm_batch_size": 8, "mixture.cap": 9, "train.patience": 3},
+        ),
+        ("mnli/mlm", {"mixture.sampler": "proportional", "mixture.temperature": 3.0}),
+    ],
+)
+def test_what_texts_do_not_read_is_not_in_their_key(row, unread):
+    assert key_of(row, **unread) == key_of(row)
+    assert key_of("mlm", **{"mixture.mlm_rate": 0.3}) != key_of("mlm")
+
+
+def test_the_small_config_has_an_encoder_of_the_family():
+    assert load_config("small").encoder.startswith("FacebookAI/xlm-roberta")
