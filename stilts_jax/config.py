@@ -184,7 +184,7 @@ _KINDS = {
 
 def _parse(text: str, kind: type, where: str) -> Any:
     try:
-        return _TRUTH[text.lower()] if kind is bool else kind(text)
+        return _TRUTH[str(text).lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:
         what = f"{text[:60]!r} is not {_KINDS[kind].partition(',')[0]}."
         raise ConfigError(what, where=where, fix=f"give {_KINDS[kind]}") from error

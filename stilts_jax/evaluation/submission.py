@@ -159,7 +159,7 @@ def _read_bare_gold(folder: Path, task: Task, language: str) -> Found | None:
         answered, problems = dict[str, list[str]](), Problems("gold", fix=MEND)
         for row in read_squad(path, "", problems):
             with problems.skipping(path, row):
-                answered[row["id"]] = [answer.text("text") for answer in row.parts("answers")]
+                answered[row.id("id")] = [answer.text("text") for answer in row.parts("answers")]
         may_be_empty = task.metric == "squad_v2"  # questions without an answer
         whole = all(any(texts) or (may_be_empty and not texts) for texts in answered.values())
         return answered if whole and any(map(any, answered.values())) else None, path
@@ -308,6 +308,9 @@ def score_tasks(
         task = read.with_labels(get_task(name), read.DataSource(gold))
         pattern = prediction_path(predictions, task, "*")
         found = [path.stem.removeprefix("test-") for path in sorted(pattern.parent.glob(pattern.name))]
+        if task.name in tasks:
+            what = f"Two tasks are called {task.name!r}."
+            raise ConfigError(what, where="--task", fix="name it once, or rename one of them")
         tasks[task.name] = replace(task, languages=tuple(found))
     score = partial(_score_file, progress=progress)
     return summarise_tasks(tasks, score_languages(tasks, score, predictions, gold))

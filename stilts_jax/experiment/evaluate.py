@@ -194,7 +194,12 @@ def evaluate_model(
     ``labels`` name its outputs, the first one first, where the model does not.
     """
     scored = (choose_scored(name, context) for name in dict.fromkeys(tasks))
-    wanted = {parts[-1].task.name: parts for parts in scored}
+    wanted: dict[str, tuple[Part, ...]] = {}
+    for parts in scored:
+        if (name := parts[-1].task.name) in wanted:
+            what = f"Two tasks are called {name!r}."
+            raise ConfigError(what, where="--task", fix="name it once, or rename one of them")
+        wanted[name] = parts
     check_tasks(context.settings.data.kinds, "data.sources", {*list_tasks(), *wanted})
     for name, (*_, part) in wanted.items():
         if part.task.kind == "mlm":

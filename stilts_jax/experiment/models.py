@@ -224,11 +224,17 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
     if trained := _read_phase(name):
         opened = load_final(folder, trained, mesh, progress)
-        found = (read_result(folder, progress) or {}).get("thresholds", {})
-        # A head may be that of another task, which trained what was scored.
+        result = read_result(folder, progress) or {}
+        found, scored = result.get("thresholds", {}), result.get("main_metric", {})
+        # A head may be that of another task, which trained what was scored; one that was scored itself has its own.
         tuned = [one for one in found.values() if one]
-        spans = (head for head, one in opened.heads.items() if one.config.kind == "span" and tuned)
-        thresholds = {head: next(iter((found.get(head) or tuned[0]).values())) for head in spans}
+        spans = [
+            head for head, one in opened.heads.items() if one.config.kind == "span" and head not in scored
+        ]
+        own = {head: tuned[0] for head in spans if tuned} | {
+            head: found[head] for head in opened.heads if found.get(head)
+        }
+        thresholds = {head: next(iter(one.values())) for head, one in own.items()}
         return replace(opened, thresholds=thresholds, rows=trained.get("rows", {}))
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head

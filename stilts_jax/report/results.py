@@ -63,7 +63,10 @@ class Run:
         self.in_language = self.stage == "target" and set(names) == {self.source_language}
         # Retrieval trains on nothing, whatever its source language is called.
         own = () if self.stage == "retrieval" else (self.source_language,)
-        self.trained_in = {*own, *languages_of(self.intermediate)}
+        # The name of a row of several tasks does not say in which language one of a user's own is.
+        data = [one["data"] for task, one in part("config").get("tasks", {}).items() if task != "mlm"]
+        read = {place.removeprefix("train/") for places in data for place in places}
+        self.trained_in = {*own, *read, *languages_of(self.intermediate)}
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
         # Mining tunes on each language's own dev set, questions without an answer on the source language's alone.
         self.tuned = {

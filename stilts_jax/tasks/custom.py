@@ -30,6 +30,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,17 @@ def pair_task(name: str, *, first: str = "text", second: str = "positive", id: s
 
     Without training files the encoder is scored as it is. A dual encoder is trained to its last step.
     """
+    keep = task.get("keep")
 
-    def build(rows: Iterable[tuple[Path, Row]], language: str, problems: Problems) -> RetrievalSet:
+    def build(
+        rows: Iterable[tuple[Path, Row]], language: str, problems: Problems, split: str = ""
+    ) -> RetrievalSet:
         pairs: dict[str, tuple[EmbedExample, EmbedExample]] = {}
         for path, row in rows:
             with problems.skipping(path, row):
                 query, answer = (EmbedExample(row.id(id), row[column]) for column in (first, second))
+                if keep and not keep(replace(query, positive=answer.text), split):
+                    continue
                 if query.id in pairs:
                     raise BadRow(f"the id {query.id!r} occurred before")
                 pairs[query.id] = query, answer
@@ -183,12 +189,16 @@ def _make_task(
     languages = (language, *given.setdefault("languages", (language,)))
     # A declared language is found whatever it is called ("german").
     own = {one: one for one in languages if not re.fullmatch(LANGUAGE, one)}
-    shared = {"codes": {**own, **data["codes"]}, "by_language": data["language_column"]}
-    shared["convert"] = _with_id(convert, data["id"])
-    sources = tuple(
-        replace(one, **shared, build=None if "train" in one.splits else build)
-        for one in _make_sources(data, languages, where)
-    )
+    codes, converted = {**own, **data["codes"]}, _with_id(convert, data["id"])
+
+    def complete(one: Source) -> Source:
+        (split,), named = one.splits, "{language}" in f"{one.paths} {one.config} {one.splits}"
+        made = build and partial(build, split=split) if given.get("keep") else build
+        column = "" if named else data["language_column"]  # a file of one language need not have it
+        built = None if split == "train" else made
+        return replace(one, codes=codes, convert=converted, by_language=column, build=built)
+
+    sources = tuple(map(complete, _make_sources(data, languages, where)))
     splits = {split for one in sources for split in one.splits}
     for role, usual, other in (("selection", "dev", ""), ("reported", "test", "dev")):
         if given.get(role) and given[role] not in splits:

@@ -285,7 +285,10 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     declared: list[Any] = [task.kind, labels, task.keep]
     for one, found in locate(task, split, language, source):
         read = files.reader_of(one, found[""][0].name) if one.kind == "files" and "" in found else None
-        declared += [read, one.convert, one.build, one.by_language, one.codes]
+        # To a task of one's own languages are added, and none of them says how another one is read.
+        own = ":" in task.reference
+        codes = {ours: theirs for ours, theirs in one.codes.items() if not own or ours == language}
+        declared += [read, one.convert, one.build, one.by_language, codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
     content = files.hash_files(find_paths(task, split, language, source))
     name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"

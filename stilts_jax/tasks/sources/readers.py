@@ -16,14 +16,14 @@ csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
 _QUOTED = re.compile('"((?:[^"]*"")+[^"]*)"')
 
 
-def read_lines(path: Path, problems: Problems) -> Iterator[Line]:
+def read_lines(path: Path, problems: Problems, *, ends: bool = False) -> Iterator[Line]:
     """Yields ``(line number, text)`` without line ends and byte order mark."""
     # `splitlines` would also cut at U+2028 and others inside a sentence.
     lines = read_bytes(path).split(b"\n")
     if not lines[-1]:
         lines.pop()
     for number, line in enumerate(lines, start=1):
-        line = line.removesuffix(b"\r")
+        line = line if ends else line.removesuffix(b"\r")
         try:
             # Where bad rows may be skipped, a lone surrogate gets the whole row refused when it is checked, not a line
             # of a sentence, and later rows keep their numbers.
@@ -66,7 +66,7 @@ def _unquote(value: str) -> str:
 
 def read_csv(path: Path, language: str, problems: Problems, delimiter: str = ",") -> Iterator[Row]:
     """Returns the rows of comma-separated values with quoting and a header."""
-    content = io.StringIO("\n".join(text for _, text in read_lines(path, problems)), newline="")
+    content = io.StringIO("\n".join(text for _, text in read_lines(path, problems, ends=True)), newline="")
     reader = csv.reader(content, delimiter=delimiter, strict=True)
     records, line = [], 1
     try:
