@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,10 @@ from stilts_jax import load_results
 from stilts_jax.config import load_config
 from stilts_jax.errors import ConfigError
 from stilts_jax.evaluation.submission import score_tasks
+from stilts_jax.experiment import models
 from stilts_jax.files import write_whole
+from stilts_jax.model import SHAPES, HeadConfig
+from stilts_jax.model.loading import TaskHead
 from stilts_jax.tasks.custom import classify_task, pair_task, span_task
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
@@ -101,3 +105,24 @@ def test_gold_may_number_its_questions(tmp_path):
 
 def test_truth_is_said_by_true_as_well():
     assert load_config("toy", {"model.sweep_layers": True}).model.sweep_layers is True
+
+
+@pytest.mark.parametrize(
+    ("scored", "expected"),
+    [
+        # Of two heads of a mixture each has its own, and SQuAD 1.1 always an answer.
+        (("v1", "v2"), {"v2": -0.5}),
+        # The head of what was trained serves another task, under whose name the threshold was tuned.
+        (("mine",), {"v1": -0.5, "v2": -0.5}),
+    ],
+)
+def test_a_threshold_is_that_of_what_was_scored(scored, expected, monkeypatch):
+    name = "v2" if "v2" in scored else "mine"
+    result = {"thresholds": {name: {"en": -0.5}}, "main_metric": {one: ["f1"] for one in scored}}
+    heads = dict.fromkeys(("v1", "v2"), TaskHead(HeadConfig(kind="span", num_labels=2), {}))
+    tokenizer = SimpleNamespace(check_fits=lambda size: None)
+    opened = models.OpenModel(SHAPES["tiny"], {}, heads, tokenizer, None)
+    monkeypatch.setattr(models, "_read_phase", lambda name: {"rows": {}})
+    monkeypatch.setattr(models, "load_final", lambda *given: opened)
+    monkeypatch.setattr(models, "read_result", lambda *given: result)
+    assert models.open_model("phase").thresholds == expected
