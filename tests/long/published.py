@@ -106,7 +106,7 @@ PUBLISHED = [
     # Rows without a translation are "NS"; the card counts them too.
     Published("pawsx", "test", "de", "google-research-datasets/paws-x", MAIN, f"de/test{PARQUET}",
         "id:int32 sentence1:string sentence2:string label:0|1",
-        [(1, "NS", "b", 0), (2, "c", "d", 1)], ("c", "d", 1), None, CARD.format("paws-x")),
+        [(1, "NS", "b", 0), (2, "c", "d", 1)], ("NS", "b", 0), 2_000, CARD.format("paws-x")),
     # google/xtreme [8609d29e]
     Published("panx", "test", "en", "google/xtreme", MAIN, f"PAN-X.en/test{PARQUET}", PANX,
         [(["in", "Ulm"], [0, 5], ["en", "en"]), (["Bo"], [1], ["en"])], (("in", "Ulm"), (6, 0)), 10000,

@@ -27,9 +27,9 @@ def published_files():
 
 def data_set_of(entry):
     split = entry.file.rpartition("/")[2].partition("-")[0]
-    # ANLI's rounds are splits of one repository.
+    # ANLI's rounds are splits of one repository, and PAWS-X's translations are read otherwise.
     named = [one for one in get_task(entry.task).sources if one.name == entry.repository]
-    (only,) = (one for one in named if entry.task != "anli" or split in one.splits.values())
+    (only,) = (one for one in named if entry.task not in ("anli", "pawsx") or split in one.splits.values())
     return only
 
 
