@@ -98,6 +98,8 @@ def _import_task(reference: str, module: str, attribute: str) -> Task:
         absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         fix = f"put it into the current directory ({folder}) or on the Python path"
         fix = fix if absent else f"mend what the module does: `python -m {module}` shows the line"
+        if module.endswith(".py") or "/" in module:
+            fix = f"name it as Python does: {module.removesuffix('.py').strip('./').replace('/', '.')}:{attribute}"
         raise ConfigError(what, where=f"module {module!r}", fix=fix) from error
     finally:
         sys.path.remove(folder)

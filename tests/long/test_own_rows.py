@@ -14,6 +14,7 @@ from stilts_jax.experiment import models
 from stilts_jax.files import write_whole
 from stilts_jax.model import SHAPES, HeadConfig
 from stilts_jax.model.loading import TaskHead
+from stilts_jax.tasks import get_task
 from stilts_jax.tasks.custom import classify_task, pair_task, span_task
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
@@ -126,3 +127,14 @@ def test_a_threshold_is_that_of_what_was_scored(scored, expected, monkeypatch):
     monkeypatch.setattr(models, "load_final", lambda *given: opened)
     monkeypatch.setattr(models, "read_result", lambda *given: result)
     assert models.open_model("phase").thresholds == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [("mine.py:TASK", "mine:TASK"), ("./sub/mine.py:TASK", "sub.mine:TASK")]
+)
+def test_a_path_is_told_from_a_module(path, name, tmp_path, monkeypatch):
+    write_whole(tmp_path / path.partition(":")[0], "")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        get_task(path)
+    assert caught.value.fix == f"name it as Python does: {name}"
