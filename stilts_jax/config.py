@@ -182,9 +182,10 @@ _KINDS = {
 }
 
 
-def _parse(text: str, kind: type, where: str) -> Any:
+def _parse(given: Any, kind: type, where: str) -> Any:
+    text = str(given)  # in Python a value may be given as what it is
     try:
-        return _TRUTH[str(text).lower()] if kind is bool else kind(text)
+        return _TRUTH[text.lower()] if kind is bool else kind(text)
     except (ValueError, KeyError) as error:
         what = f"{text[:60]!r} is not {_KINDS[kind].partition(',')[0]}."
         raise ConfigError(what, where=where, fix=f"give {_KINDS[kind]}") from error

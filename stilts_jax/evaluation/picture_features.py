@@ -84,7 +84,8 @@ class VisionEncoder:
         usual = AutoConfig.for_model("vit" if self.kind == "vit" else f"{self.kind}_vision_model").to_dict()
         values = usual | described
         size, patch, activation = values["image_size"], values["patch_size"], values["hidden_act"]
-        if type(size) is not int or type(patch) is not int or str(activation) not in _ACTIVATIONS:
+        is_square = all(type(side) is int and side > 0 for side in (size, patch))
+        if not is_square or str(activation) not in _ACTIVATIONS:
             what = "Square pictures and patches are needed, and a known activation."
             where, fix = f"{path}: image_size, patch_size, hidden_act", f"known: {', '.join(_ACTIVATIONS)}"
             raise EncoderError(what, where=where, fix=fix)

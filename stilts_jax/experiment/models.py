@@ -226,15 +226,13 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
         opened = load_final(folder, trained, mesh, progress)
         result = read_result(folder, progress) or {}
         found, scored = result.get("thresholds", {}), result.get("main_metric", {})
-        # A head may be that of another task, which trained what was scored; one that was scored itself has its own.
-        tuned = [one for one in found.values() if one]
-        spans = [
-            head for head, one in opened.heads.items() if one.config.kind == "span" and head not in scored
-        ]
-        own = {head: tuned[0] for head in spans if tuned} | {
-            head: found[head] for head in opened.heads if found.get(head)
-        }
-        thresholds = {head: next(iter(one.values())) for head, one in own.items()}
+        tuned: Mapping[str, float] = next(filter(None, found.values()), {})
+        thresholds = {}
+        for task, one in opened.heads.items():
+            # One that was not scored itself was trained for another task, under whose name its threshold was tuned.
+            own = tuned if one.config.kind == "span" and task not in scored else found.get(task)
+            if own:
+                thresholds[task] = next(iter(own.values()))
         return replace(opened, thresholds=thresholds, rows=trained.get("rows", {}))
     loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head

@@ -238,9 +238,8 @@ def published_section(grid: Grid, wanted: bool | None) -> Block | None:
 def _beside(grid: Grid, name: str, title: str, published: pd.DataFrame, notes: Sequence[str] = ()) -> Table:
     """A line for what was published: the numbers of all who did, and those of the grid's rows."""
     own = list(grid.own) if grid.benchmark == "XTREME" else []
-    xtreme = {
-        task.name: task for task in BENCHMARKS["xtreme"].values()
-    }  # whose languages the published means are of
+    # The published means are of its languages.
+    xtreme = {task.name: task for task in BENCHMARKS["xtreme"].values()}
     wholes = {group: [task for task in own if grid.group(task) == group] for group in GROUP_TITLES}
     wholes["average"] = own
     by_language = grid.shown.groupby([*CELL, "metric", "language"]).value.mean()

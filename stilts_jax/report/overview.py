@@ -221,7 +221,7 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
     chance = any(run.collapsed for runs in grid.cells.values() for run in runs)
     two = any(len(grid.metrics(one)) > 1 for one in grid.tasks)
     roots = (run for run in grid.runs if not run.parent and not run.intermediate.startswith("hub:"))
-    starts = {str(run.config["start"]) for run in roots if "start" in run.config}
+    several = len({str(run.config["start"]) for run in roots if "start" in run.config}) > 1
 
     def listed(words: Mapping[str, str]) -> str:
         return ", ".join(f"{grid.title(task)} {of}" for task, of in words.items())
@@ -237,8 +237,7 @@ def _main_table(grid: Grid, comparisons: Comparisons) -> Table:
         **{f"{label}: {title}.": label != title for label, title in long.items()},
         f"Runs behind a number: {span}.{' One run has no ±.' * (1 in seeds)}": seeds,
         "Of two metrics ±, interval and colour are those of their mean.": two,
-        "Not all rows start from the same encoder: its files differ, whatever they are called.": len(starts)
-        > 1,
+        "Not all rows start from the same encoder: its files differ, whatever they are called.": several,
     }
     return _by_rows(grid, ("main", "Main table: intermediates by target tasks"), heads, cells, notes)
 

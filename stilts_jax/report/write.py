@@ -1,6 +1,7 @@
 """``write_report``: from the results of a work directory to a folder that can be passed on."""
 
 import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,16 +86,19 @@ def write_report(
         if table.latex:
             files[folder / f"{table.name}.tex"] = to_latex(table)
     files |= {drawn / name: content for name, content in figures.items()}
-    stale = [
-        one for one in (folder, drawn) if html.is_file() and one.is_dir()
-    ]  # else they are someone else's
+    was_report = html.is_file()  # else what lies there is someone else's
     for path, content in files.items():
         write_whole(path, content)
-    for beside in stale:
-        for path in beside.iterdir():
-            if _OURS.fullmatch(path.name) and path not in files:
-                path.unlink(missing_ok=True)
+    if was_report:
+        _remove_stale((folder, drawn), files)
     return paths
+
+
+def _remove_stale(folders: Iterable[Path], files: Collection[Path]) -> None:
+    """Removes tables and figures of an earlier report that are not among ``files``."""
+    for path in [path for folder in folders if folder.is_dir() for path in folder.iterdir()]:
+        if _OURS.fullmatch(path.name) and path not in files:
+            path.unlink(missing_ok=True)
 
 
 def _page(title: str, lead: list[str], sections: list[Block]) -> str:

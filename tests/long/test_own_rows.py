@@ -106,6 +106,8 @@ def test_gold_may_number_its_questions(tmp_path):
 
 def test_truth_is_said_by_true_as_well():
     assert load_config("toy", {"model.sweep_layers": True}).model.sweep_layers is True
+    with pytest.raises(ConfigError, match="'None' is not"):
+        load_config("toy", {"model.sweep_layers": None})
 
 
 @pytest.mark.parametrize(

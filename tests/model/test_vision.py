@@ -53,7 +53,7 @@ def test_a_folder_that_is_no_tower_is_refused(tmp_path):
     for old, new, message in [
         ('"vit"', '"resnet"', "'resnet' model"),
         ('"patch_size": 8', '"patch_size": 7', "has shape"),
-        ('"patch_size": 8', '"patch_size": [8]', "Square pictures"),
+        ('"patch_size": 8', '"patch_size": 0', "Square pictures"),
         ('"gelu"', '["gelu"]', "known activation"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 1', "have no place"),
         ('"num_hidden_layers": 2', '"num_hidden_layers": 3', "are missing"),
