@@ -246,7 +246,9 @@ def _run(
         **mesh,
         **given,
     )
-    heads = {name: head.params for name, head in start.heads.items() if name in losses}
+    # XLM-R brings a head for masked language modelling, which captions of pictures begin from too.
+    texts = {name: start.heads.get("mlm") for name, head in model.heads if head.kind == "mlm"}
+    heads = {name: head.params for name, head in {**texts, **start.heads}.items() if head and name in losses}
     key, first = jax.random.key(phase.seed), {"encoder": start.params, "heads": heads, **mesh}
     # No name for the state: the loop gives its memory back.
     return run_training(init_state(model, make_optimizer(optimizer), key, **first), config)

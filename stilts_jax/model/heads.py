@@ -107,8 +107,8 @@ def init_params(
         ['bias', 'kernel']
 
     Heads draw from ``key`` by their names, so that a head starts the same whatever stands beside it. What is not to be
-    drawn is given: ``heads`` by name, and an ``encoder``, whose pooler is kept where a head reads it, drawn where it is
-    missing, and left out where none does.
+    drawn is given: ``heads`` by name (one that reads texts only may begin one that looks at pictures), and an
+    ``encoder``, whose pooler is kept where a head reads it, drawn where it is missing, and left out where none does.
     """
     dtype, given, key = model.compute.param_dtype, heads or {}, layers.typed_key(key)
     named = lambda name: jax.random.fold_in(key, zlib.crc32(name.encode()))  # noqa: E731
@@ -122,13 +122,18 @@ def init_params(
         form = model.head(name)  # raises at a name that the model lacks
         wanted = jax.eval_shape(lambda form=form: init_head(form, model.encoder, key))
         fix = "take a head's parameters and its HeadConfig from one place, or leave it out, and it is drawn"
+        if "visual" not in params:
+            wanted.pop("visual", None)
         # The vocabulary may be cut to that of a phase.
         check_shapes(params, wanted, f"heads/{name}", fix, any_rows="bias")
     made = {}
     for name, head in model.heads:
-        made[name] = given.get(name) or init_head(head, model.encoder, named(f"heads/{name}"), dtype)
-        if head.patches and name not in given:
-            _begin_as_words(made[name]["visual"], encoder["embeddings"])
+        made[name], looks = given.get(name, {}), head.patches > 0
+        if not made[name] or (looks and "visual" not in made[name]):
+            drawn = init_head(head, model.encoder, named(f"heads/{name}"), dtype)
+            if looks:
+                _begin_as_words(drawn["visual"], encoder["embeddings"])
+            made[name] = {**drawn, **made[name]}
     return {"encoder": encoder, "heads": made}
 
 

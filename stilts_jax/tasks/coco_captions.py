@@ -24,7 +24,7 @@ TASK = Task(
     name="coco_captions",
     title="COCO captions",
     kind="mlm",
-    version=2,
+    version=3,
     pictures="seen",
     hyperparameters={"paper": Hyperparameters(1e-4, 256, 10, max_length=64)},
     counts={"train": 414_113, "dev": 202_654},

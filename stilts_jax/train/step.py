@@ -87,21 +87,23 @@ def init_state(
     def complete(key: jax.Array, given: Params) -> TrainState:
         return TrainState.create(init_params(model, key, given["encoder"] or None, given["heads"]), tx)
 
+    def leave_out(given: Params, params: Params) -> Params:
+        return {name: value for name, value in params.items() if name not in given}
+
     def drawn(state: TrainState) -> TrainState:
-        fresh = {
-            part: {name: value for name, value in state.params[part].items() if name not in given[part]}
-            for part in given
-        }
-        return TrainState(state.step, fresh, state.moments)
+        encoder, own = leave_out(given["encoder"], state.params["encoder"]), state.params["heads"].items()
+        heads = {name: leave_out(given["heads"].get(name, {}), head) for name, head in own}
+        return TrainState(state.step, {"encoder": encoder, "heads": heads}, state.moments)
 
     shapes = jax.eval_shape(complete, key, given)
     places = drawn(state_shardings(shapes, mesh, rules, zero1=zero1)) if mesh else None
     options: Any = {"out_shardings": places, "compiler_options": compiler_options()}
     made = jax.jit(lambda *arguments: drawn(complete(*arguments)), **options)(key, given)
-    whole = {part: made.params[part] | given[part] for part in given}
+    encoder = {**made.params["encoder"], **given["encoder"]}
     # Without what the model does not read, such as a pooler.
-    params = {part: {name: whole[part][name] for name in shapes.params[part]} for part in given}
-    return TrainState(made.step, params, made.moments)
+    encoder = {name: encoder[name] for name in shapes.params["encoder"]}
+    heads = {name: {**head, **given["heads"].get(name, {})} for name, head in made.params["heads"].items()}
+    return TrainState(made.step, {"encoder": encoder, "heads": heads}, made.moments)
 
 
 def train_step(

@@ -3,12 +3,16 @@
 import json
 import os
 import zipfile
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
+from stilts_jax import Checkpoints, HeadConfig, Model, TaskHead, export_encoder, init_params
+from stilts_jax.experiment.models import read_shape
 from stilts_jax.toy.world import write_pictures
 from tests.typed import results, stilts
 
@@ -121,6 +125,27 @@ def test_every_task_and_control_runs(root, world, tmp_path):
     for name in targets:
         task = "xgqa.blind" if ".blind" in name else "xgqa"
         assert set(found[name]["scores"][task]["test"]["accuracy"]) == {"en", "de"}
+
+
+def test_captions_begin_with_the_head_that_the_encoder_brings(root, world, tmp_path):
+    """As masked language modelling on texts alone does: a fresh one over 250,000 words learns little."""
+    config = read_shape(str(world / "encoder"))
+    model = Model(config, (("mlm", HeadConfig(kind="mlm")),))
+    params = init_params(model, jax.random.key(5))
+    head, encoder = params["heads"]["mlm"], tmp_path / "encoder"
+    brought = TaskHead(model.head("mlm"), head)
+    export_encoder(encoder, config, params["encoder"], tokenizer_folder=world / "encoder", head=brought)
+    rows = "coco_captions+coco_captions:text+easy_vqa/coco_captions+easy_vqa/mlm"
+    options = ("train.learning_rate=1e-9", "experiment.keep=models", f"encoder={encoder}")
+    found = run(root, world, tmp_path / "w", rows, "", *SHORT, *options)
+    for name, one in found.items():
+        (trained,) = (one for one in name.removesuffix(".s0").split("+") if one != "easy_vqa")
+        with Checkpoints(one["folder"] / "final", read_only=True) as kept:
+            heads = kept.load("params")["heads"]
+        close = partial(np.testing.assert_allclose, atol=1e-6)
+        for part in ("dense", "norm"):
+            jax.tree.map(close, heads[trained][part], dict(head[part]))
+        assert ("visual" in heads[trained]) == (trained == "coco_captions")
 
 
 def test_features_of_an_encoder_stand_for_pictures(root, world, tmp_path):
