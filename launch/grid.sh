@@ -19,9 +19,13 @@ if [[ ! "$part" =~ ^(all|[1-9][0-9]*)/[1-9][0-9]*$ ]] || ((${part%/*} > ${part#*
 fi
 shift
 count="${part#*/}"
+IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-}" # where only some are ours
 local_gpu="$(dirname "$0")/local_gpu.sh"
 if [[ "$part" != all/* ]]; then exec "$local_gpu" "${dry[@]}" grid --part="$part" "$@"; fi
 
+if ((${#gpus[@]} && ${#gpus[@]} < count)); then
+  echo "CUDA_VISIBLE_DEVICES names ${#gpus[@]} GPUs, too few for $count parts." >&2; exit 2
+fi
 set -m # without job control commands in the background would ignore Ctrl-C
 processes=()
 signals=0
@@ -29,7 +33,7 @@ pass_on() { signals=$((signals + 1)); kill -"$1" "${processes[@]}" 2>/dev/null |
 trap 'pass_on INT' INT
 trap 'pass_on TERM' TERM HUP
 for ((index = 1; index <= count; index++)); do
-  GPUS=$((index - 1)) "$local_gpu" "${dry[@]}" grid --part="$index/$count" "$@" &
+  GPUS="${gpus[index - 1]:-$((index - 1))}" "$local_gpu" "${dry[@]}" grid --part="$index/$count" "$@" &
   processes+=($!)
   # In a dry run one after the other, so that what is printed keeps its order.
   if ((${#dry[@]})); then wait $!; fi

@@ -8,10 +8,8 @@
 # SETUP: what each host does once, as SETUP='gcloud storage rsync --recursive gs://B/data data' (encoder: --config.encoder=gs://B/E).
 set -euo pipefail
 
-dry=false
-if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; fi
-if [[ "${1:-} ${2:-}" == "--delete --dry_run" ]]; then dry=true; fi
-missing=""
+dry=false missing=""
+if [[ "${1:-}" == --dry_run ]]; then dry=true; shift; elif [[ "$*" == "--delete --dry_run" ]]; then dry=true; fi
 for name in NAME ZONE TYPE; do
   if [[ -z "${!name:-}" && "${1:-} $name" != "--delete TYPE" ]]; then missing+="$name is not set. "; fi
 done
@@ -25,8 +23,7 @@ trap 'echo "stopped; the slice is still held: $0 --delete gives it back" >&2; ex
 queue=(gcloud compute tpus queued-resources)
 ssh=(gcloud compute tpus tpu-vm ssh "$NAME" --zone="$ZONE" --worker=all)
 if [[ "${SPOT-yes}" == "" ]]; then spot=(); else spot=(--spot); fi
-source="${TMPDIR:-/tmp}/$NAME.tar.gz"
-log="${TMPDIR:-/tmp}/$NAME.log"
+source="${TMPDIR:-/tmp}/$NAME.tar.gz" log="${TMPDIR:-/tmp}/$NAME.log"
 here="$(dirname "$0")/.."
 
 run() { printf '%q ' "$@"; echo; "$dry" || "$@"; }
@@ -37,12 +34,13 @@ if [[ "$1" == --delete ]]; then release; exit; fi
 commit="$(git -C "$here" rev-parse HEAD)" || "$dry" || { echo "The hosts get a commit: clone with git." >&2; exit 2; }
 
 acquire() {
-  if ! "$dry" && [[ "$(state)" == ACTIVE ]]; then return; fi
-  # What was preempted or failed keeps its name until it is deleted.
-  if ! "$dry" && [[ "$(state)" != NONE ]]; then release; fi
-  run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" --accelerator-type="$TYPE" \
-    --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
-  until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED)$ ]]; do sleep 30; done
+  local now=NONE # asked once: where the network was away, the next answer may be another one
+  "$dry" || now="$(state)"
+  # What was preempted or failed keeps its name until it is deleted; what waits for a machine keeps its place.
+  if [[ "$now" =~ ^(FAILED|SUSPEND) ]]; then release; now=NONE; fi
+  [[ "$now" != NONE ]] || run "${queue[@]}" create "$NAME" --node-id="$NAME" --zone="$ZONE" \
+    --accelerator-type="$TYPE" --runtime-version="${VERSION:-v2-alpha-tpuv6e}" "${spot[@]}" || return
+  until "$dry" || [[ "$(state)" =~ ^(ACTIVE|FAILED|SUSPENDED|NONE)$ ]]; do sleep 30; done
 }
 # Each time, as an earlier try may have ended half-way; what is whole there is kept. SETUP has its own shell.
 install() {
@@ -54,8 +52,10 @@ install() {
 }
 
 printf -v words ' %q' "$@"
+# What a lost connection left behind holds the chips: it saves and ends first.
+remote="for i in {1..60}; do pkill -f '^[^ ]*/python[^ ]* venv/bin/stilts' || break; sleep 5; done; "
 # gcloud's own exit code says nothing of the hosts' codes, so each host prints its own.
-init="${LIBTPU_INIT_ARGS:-}" remote="LIBTPU_INIT_ARGS=${init@Q} venv/bin/stilts$words; echo stilts-exit=\$?"
+init="${LIBTPU_INIT_ARGS:-}" remote+="LIBTPU_INIT_ARGS=${init@Q} venv/bin/stilts$words; echo stilts-exit=\$?"
 code=1 failed=0 # where there is never a machine, or no package on it
 for ((try = 1; try <= ${TRIES:-100}; try++)); do
   { acquire && install && failed=0; } || { # a machine that is there, and can't be set up, costs money

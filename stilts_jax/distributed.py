@@ -11,8 +11,6 @@ host before the others.
 
 import atexit
 import ctypes
-import glob
-import importlib.util
 import itertools
 import json
 import os
@@ -64,6 +62,9 @@ def initialize() -> None:
         what, where = "The processes of this run did not find each other.", address or "found automatically"
         fix = "start all processes before anything uses a device; name the same coordinator to all"
         raise ConfigError(what, where=f"{where}: {error}", fix=fix) from error
+    if _service().num_processes == 1 and threading.current_thread() is threading.main_thread():
+        # JAX's service has taken SIGTERM, and of one process nobody asks it: Python gets it back.
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM) or signal.SIG_DFL)
     follower = threading.Thread(target=_follow_others, daemon=True)
     follower.start()
     # Before JAX takes its leave of the others: what is registered later is called first.
@@ -158,9 +159,13 @@ def _leave(code: int) -> NoReturn:
 
 
 def _client() -> Any:
+    return _service().client
+
+
+def _service() -> Any:
     from jax._src import distributed  # the service has no public interface
 
-    return distributed.global_state.client
+    return distributed.global_state
 
 
 def _explicit_place(environment: Mapping[str, str]) -> tuple[str, int, int] | None:
@@ -180,9 +185,11 @@ def _is_cluster() -> bool:
     """Says whether JAX can find the other processes by itself: on a TPU machine, in a Slurm step."""
     if "SLURM_STEP_NODELIST" in os.environ:
         return int(os.environ.get("SLURM_NTASKS", "1")) > 1
-    has_chips = glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*")
-    wanted = os.environ.get("JAX_PLATFORMS") != "cpu"
-    return wanted and bool(has_chips) and importlib.util.find_spec("libtpu") is not None
+    from jax._src import cloud_tpu_init  # what JAX itself goes by
+
+    # A process that was given chips of its own is alone, as are those beside it.
+    alone = os.environ.get("JAX_PLATFORMS") == "cpu" or os.environ.get("TPU_PROCESS_BOUNDS") == "1,1,1"
+    return cloud_tpu_init.running_in_cloud_tpu_vm and not alone
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

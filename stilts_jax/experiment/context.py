@@ -71,6 +71,10 @@ def start_runtime(compute: Compute) -> None:
 def keep_programs() -> None:
     """Keeps compiled programs on disk, for the next command."""
     if not jax.config.values["jax_compilation_cache_dir"]:  # JAX_COMPILATION_CACHE_DIR names another one
+        if jax.distributed.is_initialized() and jax.process_count() > 1 and jax.default_backend() == "gpu":
+            # Only process 0 would find its programs again, and the others, which share the work of tuning them, wait
+            # for its part of that for a day.
+            return
         jax.config.update("jax_compilation_cache_dir", str(cache_root() / "compiled"))
     # Small programs are kept too: there are dozens in each process, and reading one takes a third of compiling it.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -249,8 +249,10 @@ class Run:
             tell(f"compiling {len(self._forms)}" + (f" of {shapes}" if shapes else ""))
         start, hits = time.monotonic(), _events[_HITS]
         _longest.clear()
-        # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect.
-        with nullcontext() if is_new else jax.transfer_guard("disallow"):
+        # Once a step is compiled, all its arguments are on the mesh: another transfer would be a defect. What looks for
+        # NaN reads all that a step returns.
+        is_free = is_new or jax.config.values["jax_debug_nans"]
+        with nullcontext() if is_free else jax.transfer_guard("disallow"):
             given = _own(self._state, self.config.losses[batch.task]), placed, self._seed, self._numbers
             new, metrics = self._functions[batch.task](*given)
         self._state = _with_others(new, self._state)
