@@ -35,8 +35,8 @@ def open_path(name: str | os.PathLike) -> Path:
     if not is_remote(text):
         return local_path(text)
     scheme = text.partition("://")[0]
-    if scheme not in ("gs", "s3"):
-        fix = "name a local folder, or one in a bucket with gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"
+    if scheme != "gs":  # orbax writes checkpoints to no other store
+        fix = "name a local folder, or one in a bucket with gs://BUCKET/FOLDER"
         raise ConfigError(f"Paths that begin with {scheme}:// can't be used.", where=text, fix=fix)
     import fsspec  # both take a while, and most paths are local
     from etils import epath
@@ -242,14 +242,13 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
     """Returns a record that ``write_record`` wrote, with ``version`` under ``format``.
 
-    Raises FileNotFoundError where there is none, and RecordError where it is of another version or damaged.
+    Raises FileNotFoundError where there is none, RecordError where it is of another version or damaged, and what the
+    file system raises where it can't be read: that must not count as none.
     """
     found, reason = None, "it is not a record"
     try:
         found = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (IsADirectoryError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it can't be read as JSON"
     if isinstance(found, dict):
         if version is not None and found.get("format") != version:

@@ -62,13 +62,18 @@ def run_phase(phase: Phase, context: Context) -> None:
         if context.is_main:
             _warn_of_another_encoder(phase, context)
         trained, kept = from_main(lambda: read_trained(folder, context.key(phase))), list[str]()
-        if trained or not phase.train:  # what a command with other targets or more languages scored stays
+        is_new = phase.train and not trained
+        if not is_new:  # what a command with other targets or more languages scored stays
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
+            asked = context.data(phase).scored.keys()
+            if others := (read_result(folder) or {}).get("scores", {}).keys() - asked - {*kept}:
+                told = f"warning: scores of {', '.join(sorted(others))} that were made with other options go"
+                context.progress.say(f"{told}: --workdir names another folder")
         if phase.train:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
         scores = evaluate_phase(phase, context, kept, trained)
         if context.is_main:
-            results.write_result(phase, context, trained, scores, started)
+            results.write_result(phase, context, trained, scores, started, bool(is_new))
     context.progress.say(scores.summary())
 
 
@@ -193,6 +198,7 @@ def _take(phase: Phase, context: Context, failed: list[str], work: Callable[[Pha
                 results.write_failure(phase, context, error)
         except (StiltsError, OSError) as problem:
             context.progress.say(f"warning: the failure could not be recorded: {problem}")
+    del error  # by its traceback it holds this frame too, and what the failed phase had on its device
     return True
 
 

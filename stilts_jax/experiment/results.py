@@ -108,9 +108,17 @@ def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context"
 
 
 def write_result(
-    phase: Phase, context: "Context", trained: dict[str, Any] | None, scores: PhaseScores, started: datetime
+    phase: Phase,
+    context: "Context",
+    trained: dict[str, Any] | None,
+    scores: PhaseScores,
+    started: datetime,
+    is_new: bool,
 ) -> None:
-    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes."""
+    """Writes ``result.json`` of a phase that began at ``started``; the failure of an earlier attempt goes.
+
+    Unless the model ``is_new``, earlier scores of other tasks and in other languages stay.
+    """
     import jax
 
     versions = {"python": platform.python_version()}
@@ -151,13 +159,45 @@ def write_result(
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
-    if scores.kept and (before := read_result(folder)):
-        _keep(before, result, scores.kept)
+    before = None if is_new else read_result(folder)
+    if before and before.get("evaluation") and before["phase"]["key"] == result["phase"]["key"]:
+        _keep(before, result, scores.kept, _keep_languages(before, result))
     write_record(folder / RESULT, result | {"evaluation_key": hash_record(result["evaluation"])})
     clear_failure(folder)
 
 
-def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[str]) -> None:
+def _keep_languages(before: Mapping[str, Any], result: dict[str, Any]) -> set[str]:
+    """Takes over what the same model scored before, in the same way, in languages not asked for; returns the tasks."""
+    old, new, joined = before["evaluation"], result["evaluation"], set[str]()
+    if {**old, "tasks": {}} != {**new, "tasks": {}}:
+        return joined
+    for task in old["tasks"].keys() & result["scores"].keys():
+        data, own = old["tasks"][task]["data"], new["tasks"][task]["data"]
+        # The same gold and dev sets where both have one.
+        if {**old["tasks"][task], "data": own} != new["tasks"][task] or {**data, **own} != {**own, **data}:
+            continue
+        joined.add(task)
+        new["tasks"][task]["data"] = {**data, **own}
+        for split, metrics in before["scores"][task].items():
+            there = result["scores"][task].setdefault(split, {})
+            there.update({metric: {**values, **there.get(metric, {})} for metric, values in metrics.items()})
+        for name in ("items", "thresholds"):
+            if task in before[name]:
+                result[name][task] = {**before[name][task], **result[name].get(task, {})}
+        for split, one in before["data"].get(task, {}).items():
+            now = result["data"][task].setdefault(split, one)
+            earlier = one.get("languages", ()) if now != one else ()
+            if more := [code for code in earlier if code not in now["languages"]]:
+                count = one["examples"] + now["examples"] if len(more) == len(earlier) else None
+                both = hash_record([one["fingerprint"], now["fingerprint"]])
+                now = {"fingerprint": both, "languages": more + now["languages"], "examples": count}
+                result["data"][task][split] = now
+    return joined
+
+
+def _keep(
+    before: Mapping[str, Any], result: dict[str, Any], kept: Collection[str], joined: Collection[str]
+) -> None:
     """Takes the scores of some tasks over from an earlier result of the same model."""
     for old, new in (
         (before["evaluation"]["tasks"], result["evaluation"]["tasks"]),
@@ -170,7 +210,7 @@ def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[st
     for note in before["selection"]["notes"]:
         about = set(re.split(r"[,\s]+", note.partition(":")[0])) & before["tasks"].keys()
         general = not about and others and not note.startswith("few-shot")
-        if (about & set(kept) or general) and note not in result["selection"]["notes"]:
+        if (about & {*kept, *joined} or general) and note not in result["selection"]["notes"]:
             result["selection"]["notes"].append(note)
 
 

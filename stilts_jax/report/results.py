@@ -14,6 +14,7 @@ from stilts_jax.evaluation.metrics import Items
 from stilts_jax.experiment.results import FAILURE, FORMAT, RESULT, decode_items
 from stilts_jax.files import open_path, read_record
 from stilts_jax.report.names import languages_of
+from stilts_jax.tasks.languages import our_code
 from stilts_jax.tasks.spec import names
 
 BASELINE = "none"
@@ -66,7 +67,7 @@ class Run:
         # The name of a row of several tasks does not say in which language one of a user's own is.
         data = [one["data"] for task, one in part("config").get("tasks", {}).items() if task != "mlm"]
         read = {place.removeprefix("train/") for places in data for place in places}
-        self.trained_in = {*own, *read, *languages_of(self.intermediate)}
+        self.trained_in = {*map(our_code, (*own, *read, *languages_of(self.intermediate)))}
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
         # Mining tunes on each language's own dev set, questions without an answer on the source language's alone.
         self.tuned = {
@@ -174,6 +175,8 @@ def read_results(workdir: Path) -> tuple[list[Run], dict[str, str]]:
                 pass
             except RecordError as error:
                 broken[f"{folder.name}/{name}"] = error.what
+            except OSError as error:
+                broken[f"{folder.name}/{name}"] = f"it can't be read: {error.strerror or error}"
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 # Its digest is right, so another program wrote it.
                 broken[f"{folder.name}/{name}"] = f"it is no result: {error!r}"

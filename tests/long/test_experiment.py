@@ -143,7 +143,20 @@ def test_another_test_language_scores_again_and_never_trains_again(demo, tmp_pat
     before = trained.stat().st_mtime_ns
     assert languages(result) == {"de"}
     assert languages(run("--config.experiment.languages=de+ru")) == {"de", "ru"}
-    assert languages(run("--config.experiment.languages=ru")) == {"de", "ru"}  # nothing is lost
+    joined = run("--config.experiment.languages=ru")
+    assert languages(joined) == {"de", "ru"}  # nothing is lost
+    apart = run("--config.experiment.languages=en+zh")  # none of those that are there
+    assert set(apart["items"]["udpos"]) == languages(apart) == {"de", "en", "ru", "zh"}
+    assert {name: apart["scores"]["udpos"]["test"]["f1"][name] for name in ("de", "ru")} == joined["scores"][
+        "udpos"
+    ]["test"]["f1"]
+    counts = [one["data"]["udpos"]["test"]["examples"] for one in (joined, apart)]
+    assert counts[1] == 2 * counts[0] and apart["data"]["udpos"]["test"]["languages"] == [
+        "de",
+        "ru",
+        "en",
+        "zh",
+    ]
     limited = run("--config.experiment.languages=ru", "--config.evaluation.limit=8")
     assert limited["data"]["udpos"]["test"]["examples"] == 8
     assert limited["data"]["udpos"]["train"]["examples"] > 8  # trained and scored: both splits are there
