@@ -44,7 +44,7 @@ _RECORD = "record"  # the item that holds what is not an array
 _FULL = ("no space left", f"errno {errno.ENOSPC}", f"errno {errno.EDQUOT}")  # what is said of a full disk
 # What may be otherwise at the next try: the storage or the device has a bad moment, and nothing is wrong with a file.
 _BUSY = (errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM, errno.ETIMEDOUT, errno.ENOMEM)
-_BUSY_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED"
+_BUSY_WORDS = "RESOURCE_EXHAUSTED|UNAVAILABLE|PERMISSION_DENIED|UNAUTHENTICATED|DEADLINE_EXCEEDED|Stale file"
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def lock_run(directory: str | os.PathLike) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout as error:
         holder = told.read_text("utf-8", "replace") if told.is_file() else "unknown"
-        what = f"Another process is at work in this run directory: {holder}."
+        what = f"Another process is at work in this run directory: {holder} (if that is gone, remove {path})."
         fix = "wait for it, stop it, or take another directory"
         raise LockedError(what, where=str(directory), fix=fix) from error
     except OSError as error:
@@ -208,8 +208,8 @@ class Checkpoints(AbstractContextManager):
                 self._progress.say(f"warning: {text}")
                 if jax.process_index() == 0:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    if target.exists():
-                        target.rmtree()
+                    (target.parent / "why.txt").write_text(text)  # a bucket has no folders without files
+                    target.rmtree(missing_ok=True)
                     source.rename(target)
                 if jax.process_count() > 1:
                     multihost_utils.sync_global_devices(f"set aside {source}")

@@ -82,7 +82,7 @@ _DISK_ERRORS = {
     errno.EFBIG: "files may not grow so large here: raise the limit (ulimit -f), or name another folder",
     errno.EROFS: "the file system is read-only: name another folder",
     errno.ENOENT: "it is missing: name the right path; if it was removed while this ran, run the command again",
-    **dict.fromkeys((errno.EIO, errno.ESTALE), _STORAGE),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENOLCK), _STORAGE),
     errno.EMFILE: "raise the limit of open files (ulimit -n), then run the command again",
 }
 _MEMORY_FIX = (
@@ -99,10 +99,20 @@ def explain(error: BaseException) -> StiltsError | None:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
+    text = str(error).strip().partition("\n")[0][:300]
+    unnumbered = isinstance(error, OSError) and error.errno is None  # as gcsfs raises them
+    missing = isinstance(error, FileNotFoundError) or text.startswith("Forbidden: ")
+    if (unnumbered and missing) or type(error).__module__.partition(".")[0] in ("gcsfs", "google", "aiohttp"):
+        fix = "check its name and your login (gcloud auth application-default login), then run the command again"
+        return StiltsError("The bucket, or something in it, can't be used.", where=text, fix=fix)
+    if isinstance(error, FloatingPointError):
+        fix = "look at the data and the learning rate; without compute.check_nans training names the step and its rows"
+        what = "A result is not a number: compute.check_nans, which :debug sets, looks for that."
+        return StiltsError(what, where=text, fix=fix)
     on_device = type(error).__name__ == "JaxRuntimeError" and "RESOURCE_EXHAUSTED" in str(error)
     if on_device or isinstance(error, MemoryError):
-        where, owner = str(error).partition("\n")[0][:300], "device" if on_device else "machine"
-        return StiltsError(f"The {owner}'s memory ran out.", where=where, fix=_MEMORY_FIX)
+        owner = "device" if on_device else "machine"
+        return StiltsError(f"The {owner}'s memory ran out.", where=text, fix=_MEMORY_FIX)
     return None
 
 

@@ -31,6 +31,17 @@ def seconds_since_start() -> float:
     return time.monotonic() - _STARTED
 
 
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Work goes on where nobody can be told of it: the log's disk is full, the terminal is gone."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
+
+
 class Bar(tqdm):
     """The progress of one piece of work; made by ``Progress.track``."""
 
@@ -57,12 +68,13 @@ class Bar(tqdm):
 
     def display(self, msg: str | None = None, pos: int | None = None) -> Any:
         """Redraws the line, or writes one more."""
-        if self.fp.isatty():
-            return super().display(msg, pos)
-        state = (self.n, self.postfix)
-        if msg is None and state != self._shown and (self.n > self.initial or self._note):
-            self._shown = state
-            print(f"{self}\n", end="", file=self.fp, flush=True)
+        with _unheard():
+            if self.fp.isatty():
+                return super().display(msg, pos)
+            state = (self.n, self.postfix)
+            if msg is None and state != self._shown and (self.n > self.initial or self._note):
+                self._shown = state
+                print(f"{self}\n", end="", file=self.fp, flush=True)
         return True
 
     def close(self) -> None:
@@ -88,10 +100,11 @@ class Progress:
         if once and text in self._said:
             return
         self._said.add(text)
-        if self._terminal:
-            tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
-        elif self._stream:
-            print(f"{self._prefix}{text}\n", end="", file=self._stream, flush=True)
+        with _unheard():
+            if self._terminal:
+                tqdm.write(f"{self._prefix}{text}", file=self._stream)  # above the bar
+            elif self._stream:
+                print(f"{self._prefix}{text}\n", end="", file=self._stream, flush=True)
 
     @contextmanager
     def part(self, prefix: str) -> Iterator[None]:

@@ -308,5 +308,8 @@ def mine_files(
             file.writelines(f"{score:.6f}\t{left[x]}\t{right[y]}\n" for x, y, score in kept)
         if not keep_embeddings:
             del first, second
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)  # NFS keeps the lock's file until it is closed
+    if not keep_embeddings:
+        with suppress(OSError):
+            folder.rmdir()
     return len(kept)

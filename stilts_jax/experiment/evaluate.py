@@ -208,7 +208,7 @@ def evaluate_model(
         if not part.languages:
             asked = context.settings.experiment.languages or ", ".join(part.task.languages)
             where = f"{context.source.root}, split {part.split}, languages {asked}"
-            fix = f"`stilts tasks {name} --data_root=...` says which files are looked for"
+            fix = f"`stilts tasks {name} --data_root=...` says which files are looked for{context.source.hint()}"
             raise DataError(f"There are no data to evaluate {name} on.", where=where, fix=fix)
         if context.source.kind_of(part.task, part.split) == "tfds" and part.task.kind != "span":
             told = "TFDS shuffles its rows: predictions are in its order, and no benchmark takes them"
@@ -216,7 +216,8 @@ def evaluate_model(
     if labels and not {parts[-1].task.kind for parts in wanted.values()} & {"classify", "tag"}:
         where = f"--labels, --task={'+'.join(wanted)}"
         raise ConfigError("None of the tasks has labels.", where=where, fix="leave --labels out")
-    opened, scores = models.open_model(model, context.mesh, context.progress), PhaseScores()
+    kept_in = context.settings.compute.param_dtype
+    opened, scores = models.open_model(model, context.mesh, context.progress, kept_in), PhaseScores()
     # Refused now, and not when the tasks before one have been scored.
     heads = {name: _choose_head(parts[-1].task, opened, head, labels) for name, parts in wanted.items()}
     for *_, part in wanted.values():

@@ -89,10 +89,10 @@ def encoder_fingerprint(encoder: str, settings: Settings) -> str:
 
 def _remembered_hash(path: Path) -> str:
     """Returns the hash of a file's bytes; of a large one whose size, time and inode are as they were, the last one."""
-    found = path.stat()
+    found = path.stat()  # of times that of the last change of anything: what copies can set the other one
     if found.st_size < _WORTH_REMEMBERING:
         return hash_files([path])
-    state = {"path": str(path), "size": found.st_size, "changed": found.st_mtime_ns, "inode": found.st_ino}
+    state = {"path": str(path), "size": found.st_size, "changed": found.st_ctime_ns, "inode": found.st_ino}
     memory = cache_root() / "hashes" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
     with suppress(OSError, RecordError):
         record = read_record(memory)
@@ -100,7 +100,7 @@ def _remembered_hash(path: Path) -> str:
             return record["hash"]
     value = hash_files([path])
     # A file that was written a moment ago may be written once more within one tick of the clock.
-    if time.time_ns() - found.st_mtime_ns > 2e9:
+    if time.time_ns() - found.st_ctime_ns > 2e9:
         with suppress(OSError):
             write_record(memory, state | {"hash": value})
     return value
@@ -219,8 +219,10 @@ def _read_phase(name: str | Path) -> dict[str, Any] | None:
     return read_record(path, FORMAT) if path.is_file() else None
 
 
-def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT) -> OpenModel:
-    """Opens a phase's folder, a transformers folder or a hub name."""
+def open_model(
+    name: str, mesh: Mesh | None = None, progress: Progress = SILENT, dtype: str = "float32"
+) -> OpenModel:
+    """Opens a phase's folder, or a transformers folder or hub name, whose encoder becomes ``dtype``."""
     mesh, folder = mesh or make_mesh(MeshConfig()), open_path(name)
     if trained := _read_phase(name):
         opened = load_final(folder, trained, mesh, progress)
@@ -234,20 +236,21 @@ def open_model(name: str, mesh: Mesh | None = None, progress: Progress = SILENT)
             if own:
                 thresholds[task] = next(iter(own.values()))
         return replace(opened, thresholds=thresholds, rows=trained.get("rows", {}))
-    loaded = load_encoder(name, sharding=partial(shardings, mesh=mesh))
+    loaded = load_encoder(name, dtype=dtype, sharding=partial(shardings, mesh=mesh))
     head = loaded.task_head
     heads: dict[str, TaskHead] = {head.config.kind: head} if head else {}
     return OpenModel(loaded.config, loaded.params, heads, load_tokenizer(loaded.tokenizer_folder), mesh)
 
 
 def own_options(name: str) -> dict[str, Any]:
-    """Returns the options, by their dotted names, that a phase was scored with; of other folders the precision."""
+    """Returns the options, by their dotted names, that a phase was scored with; of other folders PyTorch's."""
     if trained := _read_phase(name):
         return trained["settings"]
     described = read_json(find_folder(name) / "config.json")
-    # float16 has more digits than bfloat16.
-    is_coarse = (described.get("dtype") or described.get("torch_dtype")) == "bfloat16"
-    return {"compute.dtype": "bfloat16" if is_coarse else "float32"}
+    if (described.get("dtype") or described.get("torch_dtype")) == "bfloat16":
+        return {"compute.dtype": "bfloat16"}
+    # float16 has more digits than bfloat16. PyTorch multiplies float32 exactly, accelerators by themselves do not.
+    return {"compute.dtype": "float32", "compute.matmul_precision": "highest"}
 
 
 def export_phase(

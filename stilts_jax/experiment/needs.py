@@ -50,10 +50,7 @@ def check_data(phases: Sequence[Phase], context: Context) -> None:
     _check_languages(phases, context)
     if missing := find_missing(phases, context):
         fix = "put the files there or fetch them with `stilts prepare`; `stilts tasks TASK` lists every path"
-        fix += "; `stilts grid --available` runs what is there"
-        for kind in ("hub", "tfds"):
-            if context.source.kind != kind and (context.source.root / kind).is_dir():
-                fix += f"; add --config.data.source={kind} where they were fetched from there"
+        fix += f"; `stilts grid --available` runs what is there{context.source.hint()}"
         where = "\n    ".join((f"below {context.source.root}:", *missing))
         raise DataError("Data are missing.", where=where, fix=fix)
     left = [phase for phase in phases if not is_done(phase, context)]

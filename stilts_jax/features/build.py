@@ -204,7 +204,9 @@ def load_or_build(
             _write_arrow(temporary, features)
         described = {name: getattr(features, name) for name in _DESCRIBED}
         described["pictures"] = Path(features.pictures).name
-        write_record(manifest, about | {"key": key, "sha256": digest_file(data), "features": described})
+        seen = digest_file(Path(features.pictures)) if features.pictures else ""
+        digests = {"sha256": digest_file(data), "seen": seen}
+        write_record(manifest, about | {"key": key, **digests, "features": described})
     except OSError as error:
         what = f"features can't be written to the cache: {error.strerror or error}"
         fix = "make room, give permission or remove what stands there, or set data.cache to another folder"
@@ -229,8 +231,11 @@ def _load(data: Path, manifest: Path) -> Features:
     described = {name: record["features"][name] for name in _DESCRIBED}
     described["languages"] = tuple(described["languages"])
     if described["pictures"]:
-        described["pictures"] = str(data.parent / described["pictures"])
-        np.load(described["pictures"], mmap_mode="r")  # not there, or cut off: all is made again
+        seen = data.parent / described["pictures"]
+        described["pictures"] = str(seen)
+        if digest_file(seen) != record["seen"]:
+            seen.unlink()  # so that it is not taken for good when all is made again
+            raise DataError("what is seen of pictures is not what the manifest says")
     return Features(columns=columns, **described)
 
 

@@ -121,7 +121,7 @@ def state_of(paths: Iterable[Path]) -> States:
     except OSError as error:
         what = f"the file can't be read: {error.strerror}"
         raise DataError(what, where=str(error.filename), fix="fetch or copy it again") from error
-    return tuple((path, state.st_size, state.st_mtime_ns, state.st_ino) for path, state in found)
+    return tuple((path, state.st_size, state.st_ctime_ns, state.st_ino) for path, state in found)
 
 
 def hash_files(paths: Iterable[Path]) -> str:
@@ -131,7 +131,7 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _hash_file(path: Path, size: int, modified: int, inode: int) -> bytes:
+def _hash_file(path: Path, size: int, changed: int, inode: int) -> bytes:
     # The arguments but the first make the cache forget a file that has changed.
     with path.open("rb") as file:
         return hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=16)).digest()

@@ -35,9 +35,26 @@ class DataSource:
     pictures: str = ""  # the encoder whose features stand for pictures; empty: the pictures themselves
 
     def kind_of(self, task: Task, split: str) -> SourceKind:
-        """Returns how a split is read: as is wanted, else from files (LAReQA's pools, UD), else from what has it."""
+        """Returns how a split is read: as is wanted, else from files (LAReQA's pools, UD), else from what has it.
+
+        A translation that was made for training may lie in files, whatever English is read from.
+        """
         kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
-        return next((one for one in (kind, *KINDS) if one in source_kinds(task, split)), "files")
+        kinds = [one for one in dict.fromkeys((kind, *KINDS)) if one in source_kinds(task, split)]
+        if "@" in task.name and split == "train":
+            kinds.sort(key=lambda one: not self._has(task, split, one))
+        return next(iter(kinds), "files")
+
+    def hint(self) -> str:
+        """Returns what to add to a ``fix``: data were fetched from a place that is not read."""
+        unread = (kind for kind in ("hub", "tfds") if kind != self.kind and (self.root / kind).is_dir())
+        return "".join(
+            f"; add --config.data.source={kind} where they were fetched from there" for kind in unread
+        )
+
+    def _has(self, task: Task, split: str, kind: SourceKind) -> bool:
+        places = [one for one in task.sources if one.kind == kind and split in one.splits]
+        return any(MODULES[kind].find(one, split, task.source_language, self.root) for one in places)
 
 
 class Reading(NamedTuple):
