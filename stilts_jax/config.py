@@ -66,6 +66,7 @@ def load_config(
     if isinstance(spec, str):
         name, _, argument = spec.partition(":")
         items = re.sub(":debug$", ",debug", argument).split(",")
+        items = ["debug" if item == "debug=true" else item for item in items]
         config = _run_get_config(find_config(name), ",".join(item for item in items if item != "debug"))
         if "debug" in items:
             config.update_from_flattened_dict(_DEBUG)

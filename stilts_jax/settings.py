@@ -295,9 +295,9 @@ class EvaluationSettings(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    title: str = ""  # heading of the report; empty: made from the encoder's name
+    title: str = ""  # heading of the report; empty: a usual one
     encoder: str = "FacebookAI/xlm-roberta-large"  # a hub name (`stilts prepare` fetches it) or a folder
-    debug: bool = False  # set by `:debug`: a tiny randomly initialised encoder of the same family, few steps
+    debug: bool = False  # set by `:debug` behind a config: a tiny random encoder of its family, and few steps
     preset: Preset = "paper"  # hyperparameters by task: "paper" (Phang et al.) or "xtreme" (XTREME's scripts)
     data: DataSettings = DataSettings()
     experiment: ExperimentSettings = ExperimentSettings()
@@ -313,4 +313,6 @@ class Settings(Checked):
         super().__post_init__()
         for name in ("dtype", "param_dtype"):  # float64 is for tests, which switch it on in JAX
             self.choose(f"compute.{name}", getattr(self.compute, name), ("float32", "bfloat16"))
+        alone, fix = self.debug and not self.train.max_steps, "write :debug behind the config"
+        self.refuse(alone, "By itself it makes the encoder tiny, and no more.", "debug", fix)
         self.refuse(not self.encoder, "No encoder is named.", "encoder", "give a hub name or a folder")

@@ -62,7 +62,7 @@ def answer_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
 
 
 def reciprocal_rank(predictions: Sequence[Sequence[Any]], gold: Sequence[Any]) -> Scores:
-    """Mean reciprocal rank of the right passage, however far down it stands."""
+    """Mean reciprocal rank of the right passage, however far down it stands; the script gives a fraction."""
     found = [1 / (ours.index(right) + 1) if right in ours else 0.0 for ours, right in zip(predictions, gold)]
     return {"mrr": 100 * sum(found) / len(found)}
 

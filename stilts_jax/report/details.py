@@ -349,8 +349,8 @@ def _throughput(grid: Grid) -> Table:
 def repeat_section(grid: Grid) -> Block:
     """Commands, configurations, seeds, data."""
     reading = (
-        "The same command, in the folder where it was given, runs only what is missing: to repeat a cell, remove the "
-        "folders of its phases (below). A phase's key is a hash of what its training depends on."
+        "The same command, in the folder where it was given, runs only what is missing: to repeat a cell, remove all "
+        "folders of its phases' keys (below). A phase's key is a hash of what its training depends on."
     )
     commands = dict.fromkeys(str(run.environment.get("command") or "") for run in grid.runs)
     machine, finished = ("device", "device_count", "versions"), [run for run in grid.runs if not run.error]

@@ -1,4 +1,7 @@
-"""NusaX: sentiment in English, Indonesian and ten languages of Indonesia; trained on 500 English sentences."""
+"""NusaX: sentiment in English, Indonesian and ten languages of Indonesia; trained on 500 English sentences.
+
+Scored by accuracy; its authors report macro F1.
+"""
 
 from stilts_jax.tasks.sources.converters import classify
 from stilts_jax.tasks.spec import Hyperparameters, Task, files, names, pairs

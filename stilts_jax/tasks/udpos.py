@@ -1,8 +1,9 @@
 """Part-of-speech tags of Universal Dependencies in 33 languages (38 in XTREME-R), trained on English.
 
 XTREME reads UD 2.5 (2.7 for the languages of XTREME-R), all treebanks of a language together, with multi-word tokens
-fused. It is read from files only: the hub's XTREME and the TFDS builder xtreme_pos take every treebank whose name
-contains that of the language (Ancient Greek with Greek, Classical Chinese with Chinese), and they split fused words.
+fused; on GitHub large ones lie in several files. It is read from files only: the hub's XTREME and the TFDS builder
+xtreme_pos take every treebank whose name contains that of the language (Ancient Greek with Greek, Classical Chinese
+with Chinese), and they split fused words.
 """
 
 from stilts_jax.tasks.sources.converters import tag
@@ -35,6 +36,6 @@ TASK = Task(
     },
     sources=(
         files("udpos/{split}-{language}.tsv", tag(renamed=UNTAGGED), read=read_tagged),
-        files("udpos/**/{language}_*-ud-{split}.conllu", tag(renamed=UNTAGGED)),
+        files("udpos/**/{language}_*-ud-{split}*.conllu", tag(renamed=UNTAGGED)),
     ),
 )

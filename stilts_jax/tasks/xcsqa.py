@@ -1,21 +1,30 @@
-"""X-CSQA: CommonsenseQA in sixteen languages, split anew and trained on its own English rows; test labels are hidden.
+"""X-CSQA: CommonsenseQA in sixteen languages, split anew and trained on its own English rows.
 
-Its dev set is of the original's training and dev sets: what was trained on ``commonsenseqa`` has seen most of it.
+Test labels are hidden: its dev set is reported, and a tenth of the English training questions is set apart to select.
+The dev set is of the original's training and dev sets: what was trained on ``commonsenseqa`` has seen most of it.
 """
 
 from stilts_jax.tasks import commonsenseqa
-from stilts_jax.tasks.spec import Task, files, names
+from stilts_jax.tasks.sources.converters import share_of
+from stilts_jax.tasks.spec import ChoiceExample, Task, files, names
 
 _PATHS = "xcsqa/{language}/{split}.jsonl X-CSQA/{language}/{split}.jsonl"
+
+
+def _keep(example: ChoiceExample, split: str) -> bool:
+    return split == "test" or (share_of(example.prompt) < 0.1) == (split == "dev")
+
 
 TASK = Task(
     name="xcsqa",
     title="X-CSQA",
     kind="choice",
     languages=names("ar de en es fr hi it ja nl pl pt ru sw ur vi zh"),
+    version=2,
     aligned=True,
-    reported="dev",
+    split_languages={"dev": ("en",)},
     hyperparameters=commonsenseqa.TASK.hyperparameters,
-    counts={"train": {"en": 8_888}, "dev": 1_000},
-    sources=(files(_PATHS, commonsenseqa.released, codes={"ja": "jap"}),),
+    keep=_keep,
+    counts={"test": 1_000},
+    sources=(files(_PATHS, commonsenseqa.released, "train dev:train test:dev", codes={"ja": "jap"}),),
 )

@@ -26,6 +26,6 @@ TASK = Task(
     aligned=True,
     labels=LABELS,
     pictures="seen",
-    hyperparameters={"paper": Hyperparameters(4e-5, 128, 10, max_length=80)},
+    hyperparameters={"paper": Hyperparameters(2e-5, 128, 10, max_length=80)},
     sources=(files("xvnli/{language}/{split}.jsonl xvnli/annotations/{language}/{split}.jsonl", _convert),),
 )

@@ -188,7 +188,7 @@ _SEEDS = {
     "uner": ("uner", "test", "nn", {"uner/UNER_Norwegian-NDT/nno_norne-ud-test.iob2": UNER}),
     "nusax": ("nusax", "test", "su", {"nusax/sundanese/test.csv": 'id,text,label\n9,"A\nb",neutral\n3,c,positive\n'}),
     "masakhanews": ("masakhanews", "test", "sw", {"masakhanews/swa/test.tsv": NEWS}),
-    "xcsqa": ("xcsqa", "dev", "ja", {"X-CSQA/jap/dev.jsonl": jsonl(*SENSE)}),
+    "xcsqa": ("xcsqa", "test", "ja", {"X-CSQA/jap/dev.jsonl": jsonl(*SENSE)}),
     "mlm": ("mlm", "train", "de", {"text/de.txt": "".join(f"Zeile {number}.\n" for number in range(5))}),
     "mlm pairs": ("mlm", "train", "de-en", {"text/de-en.tsv": "eins\tone\nzwei\ttwo\n"}),
     "own labels": _own(classify_task, ".jsonl", jsonl(*REVIEWS), labels=("bad", "good")),

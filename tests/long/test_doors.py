@@ -1,0 +1,297 @@
+"""Accelerators, buckets, full disks, odd layouts: what a machine of tests does not meet by itself."""
+
+import errno
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax._src import cloud_tpu_init
+
+from stilts_jax import load_results
+from stilts_jax.config import load_config, to_settings
+from stilts_jax.distributed import _is_cluster
+from stilts_jax.errors import ConfigError, explain
+from stilts_jax.experiment import models
+from stilts_jax.experiment.grid import run_grid
+from stilts_jax.experiment.results import read_result
+from stilts_jax.features.build import load_or_build
+from stilts_jax.features.records import Features, Ragged
+from stilts_jax.files import open_path, write_record, write_whole
+from stilts_jax.progress import Progress
+from stilts_jax.tasks import get_task
+from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
+from tests.launch.test_launch import TPU, call  # noqa: F401
+from tests.report.made_up_grid import make_record
+from tests.report.made_up_grid import write_record as write_result
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_host_that_is_alone_in_its_cluster_hears_sigterm():
+    """As a TPU machine of one host is: JAX's coordination service takes the signal, and asks nobody."""
+    program = """
+import os, signal, time
+from stilts_jax.distributed import initialize
+from stilts_jax.interruption import catch_signals, deferred, is_asked
+with catch_signals(), deferred():
+    initialize()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.5)
+    print("asked" if is_asked() else "deaf", flush=True)
+    os._exit(0)
+"""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    place = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=os.environ | place, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "asked", done.stderr
+    assert signal.getsignal(signal.SIGTERM) is not None
+
+
+def test_a_process_with_chips_of_its_own_joins_nobody(monkeypatch):
+    monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
+    monkeypatch.setenv("JAX_PLATFORMS", "")
+    monkeypatch.setattr(cloud_tpu_init, "running_in_cloud_tpu_vm", True)
+    assert _is_cluster()
+    monkeypatch.setenv("TPU_PROCESS_BOUNDS", "1,1,1")
+    assert not _is_cluster()
+
+
+DESCRIBED = """case "$*" in
+  *describe*) {0} ;;
+  *stilts-exit*) echo "stilts-exit=0" ;;
+esac"""
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        'if test -e "$TMPDIR/asked"; then echo ACTIVE; else touch "$TMPDIR/asked"; exit 1; fi',
+        'if test -e "$TMPDIR/asked"; then echo ACTIVE; else touch "$TMPDIR/asked"; echo ACTIVE; fi',
+        'if test -e "$TMPDIR/asked"; then echo ACTIVE; else touch "$TMPDIR/asked"; echo PROVISIONING; fi',
+    ],
+)
+def test_a_slice_that_lives_or_waits_is_never_deleted(described, call):  # noqa: F811
+    """The first question fails where the network is away for a moment, as after a lost connection."""
+    stubs = {"gcloud": DESCRIBED.format(described), "git": "echo c0ffee"}
+    done, calls = call("tpu_vm.sh", "grid", stubs=stubs, PAUSE="0", **TPU)
+    assert done.returncode == 0 and not any(" delete " in f"{line} " for line in calls)
+
+
+def test_a_slice_that_failed_is_asked_for_anew(call):  # noqa: F811
+    described = 'if test -e "$TMPDIR/asked"; then echo ACTIVE; else touch "$TMPDIR/asked"; echo FAILED; fi'
+    stubs = {"gcloud": DESCRIBED.format(described), "git": "echo c0ffee"}
+    _, calls = call("tpu_vm.sh", "grid", stubs=stubs, PAUSE="0", **TPU)
+    words = [word for line in calls for word in ("delete", "create") if f" {word} " in line]
+    assert words == ["delete", "create"]
+
+
+def test_a_grid_takes_the_gpus_that_are_its_own(call):  # noqa: F811
+    done, _ = call("grid.sh", "--dry_run", "all/2", "-x", CUDA_VISIBLE_DEVICES="5,7")
+    assert "DEVICES=5 " in done.stdout and "DEVICES=7 " in done.stdout
+    assert call("grid.sh", "--dry_run", "all/3", "-x", CUDA_VISIBLE_DEVICES="5,7")[0].returncode == 2
+
+
+def test_what_a_failed_phase_held_is_given_back(tmp_path, monkeypatch):
+    """A traceback in a local name is a cycle: a model's arrays would stay on the device until Python looks for such."""
+    import gc
+
+    from stilts_jax.experiment.context import Context
+    from stilts_jax.experiment.phases import list_phases
+
+    class Big:
+        pass
+
+    kept = []
+
+    def fail(phase, context):
+        big = Big()
+        kept.append(weakref.ref(big))
+        raise ValueError("no number")
+
+    settings = to_settings(load_config("intermediate:task=mnli"))
+    context = Context(settings, DataSource(tmp_path), tmp_path)
+    monkeypatch.setattr(Context, "key", lambda self, phase: "0" * 16)
+    monkeypatch.setattr("stilts_jax.experiment.grid.is_done", lambda *_: False)
+    monkeypatch.setattr("stilts_jax.experiment.grid.results.write_failure", lambda *_: None)
+    gc.collect()
+    gc.disable()
+    try:
+        assert run_grid(list_phases(settings), context, run=fail) == 1
+        assert kept and kept[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_a_record_that_can_not_be_read_now_is_not_taken_for_none(tmp_path, monkeypatch):
+    """What is trained or scored would be made again, and what others scored would go."""
+    write_record(tmp_path / "result.json", {"format": 2})
+    assert read_result(tmp_path) == {"format": 2}
+    monkeypatch.setattr(Path, "read_bytes", lambda path: (_ for _ in ()).throw(OSError(errno.EIO, "no")))
+    with pytest.raises(OSError, match="no"):
+        read_result(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "result.json").write_text("{")
+    assert read_result(tmp_path) is None  # damaged, which is said
+
+
+def test_one_result_that_can_not_be_read_takes_no_other_with_it(tmp_path, monkeypatch):
+    from stilts_jax.report.results import read_results
+
+    for number in range(2):
+        write_result(
+            tmp_path, make_record("none", "xnli", {"xnli": {"accuracy": {"en": 50.0}}}, seeds=(None, number))
+        )
+    bad = sorted(tmp_path.glob("phases/*/result.json"))[0]
+    read = Path.read_bytes
+
+    def once(path):
+        if path == bad:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", once)
+    runs, broken = read_results(tmp_path)
+    assert len(runs) == 1 and any("Input/output" in text for text in broken.values())
+
+
+def test_only_buckets_that_orbax_writes_to_are_taken():
+    with pytest.raises(ConfigError, match="begin with s3"):
+        open_path("s3://bucket/folder")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError("bucket/w/phases"),
+        OSError("Forbidden: bucket"),
+        OSError(errno.ENOTCONN, "Not connected"),
+    ],
+)
+def test_what_object_stores_raise_is_explained(error):
+    assert explain(error) and explain(error).fix
+    assert explain(OSError("2 of 3 files did not come")) is None  # what says itself what is wrong
+
+
+def test_a_number_that_is_none_is_explained():
+    assert "check_nans" in explain(FloatingPointError("invalid value (nan) encountered in jit(step)")).what
+
+
+class _Full(io.StringIO):
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_work_goes_on_where_its_log_is_full():
+    progress = Progress(_Full())
+    progress.say("nobody hears this")
+    with progress.track("training", 3) as bar:
+        bar.start_t -= 100
+        for _ in range(3):
+            bar.advance(loss=1.0)
+
+
+def test_pictures_that_were_damaged_on_disk_are_seen_again(tmp_path):
+    path = tmp_path / "upright-0-16-8.npy"
+
+    def build():
+        if not path.exists():
+            np.save(path, np.full((2, 4, 3), 7, np.uint8))
+        columns = {"tokens": Ragged.from_list([[0, 2], [0, 2]]), "pictures": Ragged.from_list([[0], [1]])}
+        columns |= {"label": np.zeros(2, np.int32), "example": np.arange(2, dtype=np.int32)}
+        return Features("classify", columns, ("en",), 2, pictures=str(path))
+
+    load_or_build(tmp_path, {"a": 1}, build)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert (load_or_build(tmp_path, {"a": 1}, build).table == 7).all()
+
+
+def test_weights_that_were_exchanged_with_their_time_are_others(tmp_path, monkeypatch):
+    """``cp -p`` and archives keep the time of the last change of content; nobody can set that of the last change."""
+    monkeypatch.setattr(models, "_WORTH_REMEMBERING", 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(models.time, "time_ns", lambda: 2**62)  # long after
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"one")
+    first, times = models._remembered_hash(path), path.stat()
+    assert models._remembered_hash(path) == first
+    time.sleep(0.05)  # one tick of the file system's clock; the package waits for two seconds
+    with path.open("r+b") as file:
+        file.write(b"two")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert models._remembered_hash(path) != first
+
+
+def test_a_translation_lies_in_files_whatever_english_is_read_from(tmp_path):
+    row = '{"gold_label": "neutral", "sentence1": "eins", "sentence2": "zwei", "pairID": "1"}\n'
+    write_whole(tmp_path / "mnli/multinli_1.0_train-de.jsonl", row)
+    source, task = DataSource(tmp_path, "hub"), get_task("mnli@de")
+    assert source.kind_of(task, "train") == "files" and source.kind_of(task, "dev") == "hub"
+    assert len(read_examples(task, "train", "de", source)) == 1
+    assert (
+        DataSource(tmp_path / "nothing", "hub").kind_of(task, "train") == "hub"
+    )  # where it would be fetched from
+
+
+def test_a_code_of_three_letters_is_the_same_language(tmp_path):
+    """What was trained on Swahili is no zero-shot transfer to it, however that was called."""
+    record = make_record("mnli@swa", "xnli", {"xnli": {"accuracy": {"en": 50.0, "sw": 40.0, "de": 45.0}}})
+    write_result(tmp_path, record)
+    frame = load_results(tmp_path).set_index("language")
+    assert not frame.zero_shot["sw"] and frame.zero_shot["de"]
+
+
+def test_debug_is_one_thing_however_it_is_written():
+    written = [
+        to_settings(load_config(f"xstilts{how}")) for how in (":debug", ":debug=true", ":seeds=3,debug=true")
+    ]
+    assert all(one.debug and one.train.max_steps == 4 for one in written)
+    with pytest.raises(ConfigError, match="tiny"):
+        to_settings(load_config("xstilts", {"debug": "true"}))
+
+
+def test_pytorch_models_are_evaluated_in_exact_float32(tmp_path):
+    for dtype, expected in (("float32", "highest"), ("bfloat16", "")):
+        (tmp_path / "config.json").write_text(json.dumps({"dtype": dtype}))
+        assert models.own_options(str(tmp_path)).get("compute.matmul_precision", "") == expected
+
+
+def test_questions_of_test_select_nothing(tmp_path):
+    """xGQA's dev files are of its test questions; X-CSQA's dev set is what is reported."""
+    assert not get_task("xgqa").selection
+    choices = [{"label": label, "text": label.lower()} for label in "ABCDE"]
+    for split, count in (("train", 200), ("dev", 3)):
+        rows = [
+            {"id": f"{split}{n}", "question": {"stem": f"{split} {n}?", "choices": choices}, "answerKey": "A"}
+            for n in range(count)
+        ]
+        write_whole(tmp_path / f"X-CSQA/en/{split}.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    task, source = get_task("xcsqa"), DataSource(tmp_path)
+    train, dev, test = (
+        {one.id for one in read_examples(task, part, "en", source)} for part in ("train", "dev", "test")
+    )
+    assert len(train | dev) == 200 and not train & dev and 5 <= len(dev) <= 40
+    assert test == {"dev0", "dev1", "dev2"} and task.reported == "test"
+
+
+def test_treebanks_in_several_files_are_whole(tmp_path):
+    """As German-HDT lies on GitHub."""
+    for part in ("a-1", "b-2"):
+        row = f"1\twort{part}\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n"
+        write_whole(tmp_path / f"udpos/UD_German-HDT/de_hdt-ud-train-{part}.conllu", row)
+    task, source = get_task("udpos@de"), DataSource(tmp_path)
+    assert [one.words for one in read_examples(task, "train", "de", source)] == [("worta-1",), ("wortb-2",)]
+    assert available_languages(get_task("udpos@de"), "train", source) == ("de",)
