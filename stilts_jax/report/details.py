@@ -313,8 +313,9 @@ def run_section(grid: Grid, broken: Mapping[str, str], figures: Figures) -> Bloc
     tables = [table for table in (own, _throughput(grid), noted) if table.rows]
     drawings = Block("folded", "Learning curves", blocks=[Block("row", blocks=charts)])
     blocks: list[Block | Table] = [*[drawings] * bool(charts), *tables]
-    if grid.scored and all(run.zero_shot for run in grid.evaluations):
-        tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
+    tuned = {grid.title(task): 0 for run in grid.evaluations for task, of in run.tuned.items() if of}
+    # A task whose own dev set is what it reports has no such score.
+    if (tuned or grid.shown.zero_shot.any()) and all(run.zero_shot for run in grid.evaluations):
         claim = "checkpoint was selected on data of a target language"
         but = f"No {claim}, but thresholds of {', '.join(tuned)} were tuned on it."
         blocks.append(Block("text", text=but if tuned else f"Zero-shot: no {claim}."))

@@ -154,7 +154,8 @@ class Grid:
         ends = sorted({Path(name).name for name in self.encoders})  # a folder may have been moved
         for run in self._finished:
             kept = {name: value for name, value in run.config.items() if name not in own}
-            kept["scored_rows"] = run.scored_rows
+            pools = {self.group(task) for task in run.tasks} == {"retrieval"}  # whole, whatever the limit
+            kept["scored_rows"] = 0 if pools else run.scored_rows
             if run.stage == "retrieval":
                 kept = {"precision": kept.get("precision"), **run.retrieval, "sweep": 0}
             # Rows of other people's models are compared where all others start from one encoder.
@@ -183,6 +184,10 @@ class Grid:
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
         scores = frame[count == frame.measure.map(lambda metrics: metrics.count("/") + 1)]
+        # Nor of other languages: those scored in fewer than the others of their cell wait until they have them too.
+        by_run = scores.groupby([*CELL, "key"]).language
+        spoken = by_run.transform(lambda codes: f"{codes.nunique():4} {' '.join(sorted({*codes}))}")
+        scores = scores[spoken == spoken.groupby([scores[name] for name in CELL]).transform("max")]
         # ``gain`` is over the baseline's score of the same target seed, or its mean where none is the same.
         same = ["source", "task", "split", "measure", "metric", "language", "setup"]
         base = scores[scores.intermediate == BASELINE].groupby([*same, "second"]).value.mean().rename("base")
@@ -209,7 +214,8 @@ class Grid:
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
         candidates = list({run.key: run for run in candidates}.values())
         without = len(candidates) - len(scored)
-        return f"{without} of {len(candidates)} runs have no scores, or newer ones" if without else ""
+        why = "have no scores, are older, or have other settings or fewer languages"
+        return f"{without} of {len(candidates)} runs {why}" if without else ""
 
     def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
         """The scores of a cell, or of each cell of a column that has some."""

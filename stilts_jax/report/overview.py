@@ -260,6 +260,8 @@ def _main_cell(grid: Grid, comparisons: Comparisons, row: Row, task: str) -> Cel
     what = f"{meaning(metrics)} on {grid.split(task, row)}"
     if number.missing:
         notes.append(f"compared without {', '.join(number.missing)}, which this row or the baseline lacks")
+    elif fewer := sorted({*grid.codes(task)} - {*grid.codes(task, row)}):
+        notes.append(f"without {', '.join(fewer)}, which other rows have")
     if row in grid.compared and not number.is_difference:
         notes += [f"percent, {what}: the baseline has no such score of the same settings to compare with"]
     elif "/" in grid.split(task) or metrics != grid.metrics(task):
@@ -340,7 +342,8 @@ def _averages(grid: Grid, comparisons: Comparisons) -> Table:
     why = "only the first rows of each language were scored" if grid.limits else why
     why = f"not in this grid are {absent}" if absent else why
     notes = {
-        "Every task weighs the same; a question answering task is the mean of F1 and EM.": True,
+        "Every task weighs the same.": True,
+        "A task of two metrics is their mean.": any(len(grid.metrics(task)) > 1 for task in grid.scored),
         "Below a difference: its 95 % interval over test items, and over seeds where there are several; coloured "
         "where it leaves out zero.": comparisons.tests,
         f"No overall average here is {grid.benchmark}'s: {why}. Averages run over what is here.": not complete,

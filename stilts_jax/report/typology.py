@@ -198,6 +198,7 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
             return Cell("–", note="all languages are equally far, or all values are equal")
         holds = one["q"] < SIGNIFICANT
         detail = f"{signed(one['low'], 2)} to {signed(one['high'], 2)}\npartial {signed(one['partial'], 2)}"
+        detail += f" ({one['partial_languages']:.0f})" * (one["partial_languages"] < one["languages"])
         tone = one["rho"] if holds and row in grid.compared else None
         return Cell(signed(one["rho"], 2) + "*" * holds, detail, tone=tone, numbers=one)
 
@@ -213,5 +214,7 @@ def _table(grid: Grid, typology: Typology, kind: str, value: str, found: _Found)
     if _held(typology) and not all(math.isfinite(one["partial"]) for one in here.values()):
         fewest = f"fewer than {FEWEST_DEGREES + 2 + len(_held(typology))} languages"
         notes.append(f"No partial ρ with {fewest} of which all that is held constant is known.")
+    if any(one["partial_languages"] < one["languages"] for one in here.values()):
+        notes.append("In brackets: the languages of which all that the partial ρ holds constant is known.")
     title = f"Spearman's ρ of {value} and {kind}"
     return Table(f"typology_{stem(kind)}", title, heads, rows, notes, ruled=[0])

@@ -27,11 +27,14 @@ from stilts_jax.features.build import load_or_build
 from stilts_jax.features.records import Features, Ragged
 from stilts_jax.files import open_path, write_record, write_whole
 from stilts_jax.progress import Progress
+from stilts_jax.report import write_report
+from stilts_jax.report.statistics import correlate
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
 from tests.launch.test_launch import TPU, call  # noqa: F401
 from tests.report.made_up_grid import make_record
 from tests.report.made_up_grid import write_record as write_result
+from tests.report.test_grid import read as read_grid
 
 pytestmark = pytest.mark.slow
 
@@ -295,3 +298,53 @@ def test_treebanks_in_several_files_are_whole(tmp_path):
     task, source = get_task("udpos@de"), DataSource(tmp_path)
     assert [one.words for one in read_examples(task, "train", "de", source)] == [("worta-1",), ("wortb-2",)]
     assert available_languages(get_task("udpos@de"), "train", source) == ("de",)
+
+
+def test_seeds_of_fewer_languages_wait(tmp_path):
+    """A mean over runs of other languages, and its deviation, would be of the languages and not of seeds."""
+    every = {"en": 90.0, "de": 60.0, "sw": 30.0}
+    for seed in range(3):
+        scores = every if seed == 0 else {"en": 90.0}
+        write_result(
+            tmp_path, make_record("none", "xnli", {"xnli": {"accuracy": scores}}, seeds=(None, seed))
+        )
+    grid = read_grid(tmp_path)
+    number = grid.number(("none", "en"), "xnli")
+    assert (number.percent, number.runs) == (60.0, 1) and np.isnan(number.percent_sd)
+    assert "2 of 3 runs" in grid.reason(("none", "en"), "xnli")
+
+
+def test_a_row_of_fewer_languages_than_others_says_so(tmp_path):
+    for row, scores in (("mnli", {"en": 90.0, "de": 60.0}), ("squad_v1", {"en": 91.0})):
+        write_result(tmp_path, make_record(row, "xnli", {"xnli": {"accuracy": scores}}))
+    write_report(tmp_path)
+    assert "without de, which other rows have" in (tmp_path / "report/report.md").read_text()
+
+
+def test_pools_are_whole_whatever_the_limit(tmp_path):
+    """A quick look at other tasks does not take LAReQA's comparison away."""
+    for row, seeds, limit in (("none", (None, 0), 8), ("mnli", (0, 0), 0)):
+        record = make_record(row, "lareqa", {"lareqa": {"map": {"en": 20.0 + limit}}}, seeds=seeds)
+        record["config"]["scored_rows"] = limit
+        write_result(tmp_path, record)
+    assert read_grid(tmp_path).number(("mnli", "en"), "lareqa").difference == -8.0
+
+
+def test_a_partial_correlation_says_of_how_many_languages_it_is():
+    generator = np.random.default_rng(0)
+    x, y, size = generator.normal(size=(3, 40))
+    size[10:] = np.nan
+    found = correlate(x, y, size[:, None])
+    assert (found["languages"], found["partial_languages"]) == (40, 10)
+
+
+@pytest.mark.parametrize("pearson", [0.0, 0.7, 0.9])
+def test_intervals_of_rank_correlations_hold_what_they_say(pearson):
+    """Of bivariate normal draws, whose Spearman's rho has a closed form."""
+    generator, held = np.random.default_rng(1), 0
+    rho = 6 / np.pi * np.arcsin(pearson / 2)
+    for _ in range(400):
+        x, noise = generator.normal(size=(2, 40))
+        found = correlate(x, pearson * x + np.sqrt(1 - pearson**2) * noise, np.empty((40, 0)))
+        held += found["low"] <= rho <= found["high"]
+    assert 0.93 <= held / 400 <= 0.975
