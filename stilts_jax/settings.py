@@ -313,6 +313,4 @@ class Settings(Checked):
         super().__post_init__()
         for name in ("dtype", "param_dtype"):  # float64 is for tests, which switch it on in JAX
             self.choose(f"compute.{name}", getattr(self.compute, name), ("float32", "bfloat16"))
-        alone, fix = self.debug and not self.train.max_steps, "write :debug behind the config"
-        self.refuse(alone, "By itself it makes the encoder tiny, and no more.", "debug", fix)
         self.refuse(not self.encoder, "No encoder is named.", "encoder", "give a hub name or a folder")

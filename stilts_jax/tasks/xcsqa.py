@@ -12,7 +12,7 @@ _PATHS = "xcsqa/{language}/{split}.jsonl X-CSQA/{language}/{split}.jsonl"
 
 
 def _keep(example: ChoiceExample, split: str) -> bool:
-    return split == "test" or (share_of(example.prompt) < 0.1) == (split == "dev")
+    return split == "test" or (share_of(example.id) < 0.1) == (split == "dev")
 
 
 TASK = Task(

@@ -88,7 +88,7 @@ SCENES = [
 ]
 REACTION = {"context": "Kim fell.", "question": "Why?", "answerA": "ice", "answerB": "luck", "answerC": "joy"}
 SOCIAL = [REACTION | {"correct": letter} for letter in "ABC"]
-SENSE = [{"id": f"c{letter}", "question": QUESTION, "answerKey": letter} for letter in "ABC"]
+SENSE = [{"id": f"y{letter}", "question": QUESTION, "answerKey": letter} for letter in "ABC"]
 COSMOS = "id,context,question,answer0,answer1,answer2,answer3,label\n" + "".join(
     f'i{number},"It rained, hard.",Why?,a,b,c,d,{number}\n' for number in range(3)
 )
