@@ -1,10 +1,10 @@
 """Rows of features as the arrays of one batch: padded, or packed and masked for masked language modelling."""
 
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
-from stilts_jax.batches.schedule import draw_bits
 from stilts_jax.features.records import IGNORE, Features, Ragged, Segments, count_up, join
 from stilts_jax.tokenization import FIRST_PIECE_ID, PAD_ID
 
@@ -74,6 +74,14 @@ class Masking:
     rate: float = 0.15  # share of the tokens that are predicted
     mask_share: float = 0.8  # of these, what becomes ``<mask>``
     random_share: float = 0.1  # and what becomes another token; the others stay
+
+
+def draw_bits(seed: int, purpose: str, index: int, count: int) -> np.ndarray:
+    """Returns uint64 [count], a pure function of seed, purpose and ``index`` (of an epoch, window or step)."""
+    # Raw bits alone, which numpy keeps the same from version to version.
+    key = np.array([seed % 2**64, zlib.crc32(purpose.encode())], np.uint64)
+    counter = np.array([0, 0, index, 0], np.uint64)  # the lowest word counts the draws
+    return np.random.Philox(key=key, counter=counter).random_raw(count)
 
 
 def mask_tokens(tokens: np.ndarray, masking: Masking, seed: int, step: int) -> Arrays:

@@ -3,8 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from stilts_jax.batches.plan import count_steps, weigh_tasks
-from stilts_jax.batches.schedule import Schedule, smoothed_rows
+from stilts_jax.batches.plan import Schedule, count_steps, smoothed_rows, weigh_tasks
 from stilts_jax.errors import ConfigError
 from stilts_jax.settings import MixtureSettings
 
