@@ -43,10 +43,10 @@ def test_what_was_translated_for_training_alone_needs_the_english_dev_set(tmp_pa
     row = '{"gold_label": "neutral", "sentence1": "eins", "sentence2": "zwei", "pairID": "1"}\n'
     write_whole(tmp_path / "mnli/multinli_1.0_train-de.jsonl", row)
     task, source = get_task("mnli@de"), DataSource(tmp_path)
-    missing = [(one.split, one.language) for one in prepare([task], source).splits if one.found is None]
+    missing = [(one.split, one.language) for one in prepare([task], source)[0] if one.found is None]
     assert missing == [("dev", "en")] and "dev not found" in format_paths(task, source)
     write_whole(tmp_path / "mnli/multinli_1.0_dev_matched-de.jsonl", row)
-    assert all(one.found == 1 for one in prepare([task], source).splits)
+    assert all(one.found == 1 for one in prepare([task], source)[0])
 
 
 def test_a_task_of_ones_own_is_selected_on_its_own_language(tmp_path, monkeypatch):

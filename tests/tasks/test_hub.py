@@ -95,14 +95,14 @@ def test_a_split_of_several_files_counts_only_when_all_are_there_and_once(online
 def test_a_configuration_may_be_a_folder_in_a_folder(online, tmp_path):
     online({("me/mine", MAIN): {f"a/b/test{PARQUET}": make_parquet("text:string label:x|y", [("z", 1)])}})
     task = classify_task("mine", hub="me/mine/a/b", splits="test", labels=("x", "y"))
-    assert prepare([task], DataSource(tmp_path, kind="hub"), download=True).complete
+    assert not any(one.note for one in prepare([task], DataSource(tmp_path, kind="hub"), download=True)[0])
 
 
 def test_both_failures_are_shown_and_no_repository_is_asked_again(online, tmp_path):
     server = online({})
-    done = prepare([get_task("siqa"), get_task("xcopa")], DataSource(tmp_path, kind="hub"), download=True)
-    assert not done.complete
-    assert all(name in done.splits[0].note for name in ("lighteval/siqa", "allenai/social_i_qa"))
+    source = DataSource(tmp_path, kind="hub")
+    splits, _ = prepare([get_task("siqa"), get_task("xcopa")], source, download=True)
+    assert all(name in splits[0].note for name in ("lighteval/siqa", "allenai/social_i_qa"))
     asked = [line.partition("/revision")[0] for line in server.requests]
     assert len(asked) == len(set(asked)) == 3  # of 2 + 2 * 11 splits
 

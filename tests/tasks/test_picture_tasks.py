@@ -167,7 +167,7 @@ def test_easy_vqa_is_split_alike_wherever_it_lies(tmp_path):
         assert len(train) + len(dev) == 400
         assert {one.pictures for one in train}.isdisjoint(one.pictures for one in dev)
         kept.append([one.id for one in dev])
-        assert not prepare([get_task("easy_vqa")], source).overlaps
+        assert not prepare([get_task("easy_vqa")], source)[1]
     assert kept[0] == kept[1] and 8 <= len(kept[0]) <= 40
 
 

@@ -223,14 +223,6 @@ class PreparedSplit(NamedTuple):
     note: str  # what is wrong, or empty
 
 
-class Preparation(NamedTuple):
-    """What ``stilts prepare`` found; ``overlaps`` says how much evaluation text is training text too."""
-
-    splits: tuple[PreparedSplit, ...]
-    overlaps: tuple[str, ...]
-    complete: bool  # whether nothing is missing and all counts are as expected
-
-
 def prepare(
     tasks: Sequence[Task],
     source: DataSource,
@@ -238,11 +230,12 @@ def prepare(
     languages: Sequence[str] = (),
     download: bool = False,
     progress: Progress = SILENT,
-) -> Preparation:
+) -> tuple[list[PreparedSplit], list[str]]:
     """Fetches what is missing (if ``download``), reads everything once, and says what is there.
 
-    Nothing else downloads, and only what is on the hub or in TFDS can be had. The same command after an interruption
-    fetches only what is not complete. ``languages``: only these, and the one that each task is trained in.
+    Returns the splits, and how much evaluation text is training text too. Nothing else downloads, and only what is on
+    the hub or in TFDS can be had. The same command after an interruption fetches only what is not complete.
+    ``languages``: only these, and the one that each task is trained in.
     """
     known = {task.source_language for task in tasks}
     known.update(*(task.languages or _available(task, "train", source) for task in tasks))
@@ -285,8 +278,7 @@ def prepare(
             line = f"{shared} of {len(asked)} texts of {evaluation} {split} are in {training} {train}"
             overlaps.append((shared / len(asked), line))
     overlaps.sort(key=lambda item: -item[0])
-    complete = not any(one.note for one in splits)
-    return Preparation(tuple(splits), tuple(line for _, line in overlaps), complete)
+    return splits, [line for _, line in overlaps]
 
 
 def _fetch(
@@ -328,11 +320,11 @@ def _hash_texts(examples: Iterable[Example]) -> Iterator[bytes]:
             yield hashlib.blake2b(text.encode(), digest_size=8).digest()
 
 
-def format_preparation(preparation: Preparation) -> str:
+def format_preparation(splits: Sequence[PreparedSplit], overlaps: Sequence[str]) -> str:
     """Returns what was found as a table to print, missing languages of a split in one line."""
     rows: list[Sequence[str]] = []
     missing: dict[tuple[str, str, str], list[str]] = {}
-    for row in preparation.splits:
+    for row in splits:
         if row.found is None:
             missing.setdefault((row.task, row.split, row.note), []).append(row.language)
         else:
@@ -341,7 +333,7 @@ def format_preparation(preparation: Preparation) -> str:
     parts = [format_table(header, rows)] if rows else []
     lines = [f"{task} {split} ({' '.join(codes)}): {note}" for (task, split, note), codes in missing.items()]
     overlap = "Evaluation text that is also training text (do not report one after the other)"
-    for title, listed in (("Missing", lines), (overlap, preparation.overlaps)):
+    for title, listed in (("Missing", lines), (overlap, overlaps)):
         if listed:
             parts.append("\n  ".join((f"{title}:", *listed)))
     return "\n\n".join(parts)
