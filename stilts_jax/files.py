@@ -150,40 +150,32 @@ def naming(path: os.PathLike, temporary: os.PathLike | str = "") -> Iterator[Non
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Gives the name of a file to write, which becomes ``path`` if all goes well: readers see the old or the new."""
-    temporary = _name_beside(path)
+def replacing(path: Path, *, folder: bool = False) -> Iterator[Path]:
+    """Gives the name of a file to write, which becomes ``path`` if all goes well: readers see the old or the new.
+
+    Or an empty ``folder`` to fill, which becomes ``path`` (not there yet, or empty).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path.parent)
+    temporary = path.with_name(f".{path.name}.{this_machine()}.{os.getpid()}-{next(_count)}.tmp")
     try:
         with naming(path, temporary):
-            temporary.unlink(missing_ok=True)  # a link that somebody put there must not be followed
+            _remove(temporary)  # of a killed process of the same number; a link must not be followed
+            if folder:
+                temporary.mkdir()
             yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
+            if not folder:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            _remove(temporary)
 
 
-@contextlib.contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives an empty folder to fill, which becomes ``folder`` (not there yet, or empty) if all goes well."""
-    made = _name_beside(folder)
-    try:
-        with naming(folder, made):
-            shutil.rmtree(made, ignore_errors=True)  # of a killed process with the number of this one
-            made.mkdir()
-            yield made
-            made.rename(folder)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-
-
-def _name_beside(path: Path) -> Path:
-    """Returns a temporary name beside a path, whose folder is made, and rid of what killed processes left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_stale(path.parent)
-    return path.with_name(f".{path.name}.{this_machine()}.{os.getpid()}-{next(_count)}.tmp")
+def _remove(path: Path) -> None:
+    is_folder = path.is_dir() and not path.is_symlink()
+    shutil.rmtree(path, ignore_errors=True) if is_folder else path.unlink(missing_ok=True)
 
 
 @functools.cache
@@ -208,7 +200,7 @@ def _remove_stale(folder: Path) -> None:
                     except (ProcessLookupError, OverflowError):
                         stale = True
                 if stale:
-                    shutil.rmtree(path) if is_folder else path.unlink()
+                    _remove(path)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

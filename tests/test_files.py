@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from stilts_jax.errors import ConfigError, EncoderError, RecordError
-from stilts_jax.files import fetch_folder, read_record, replacing, replacing_folder, write_record, write_whole
+from stilts_jax.files import fetch_folder, read_record, replacing, write_record, write_whole
 from stilts_jax.model import find_folder
 
 RECORD = {"format": 2, "score": 71.25, "names": ("a", "é"), "inner": {1: None}}
@@ -52,7 +52,7 @@ def test_a_file_has_the_rights_of_the_umask_and_leaves_nothing_beside_it(tmp_pat
     finally:
         os.umask(before)
     assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
-    with pytest.raises(OSError, match=r"not empty: '.*/folder'"), replacing_folder(tmp_path / "folder"):
+    with pytest.raises(OSError, match=r"not empty: '.*/folder'"), replacing(tmp_path / "folder", folder=True):
         write_whole(tmp_path / "folder" / "y", "text")  # as another process does that was faster
     with pytest.raises(OSError) as caught:
         write_whole(tmp_path / "folder", "text")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from stilts_jax.errors import ConfigError, DataError, EncoderError
 from stilts_jax.features.pictures import read_picture, write_table
-from stilts_jax.files import replacing_folder, write_json
+from stilts_jax.files import replacing, write_json
 from stilts_jax.model.config import SHAPES, Compute, EncoderConfig
 from stilts_jax.model.encoder import Layer, abstract_encoder, gelu
 from stilts_jax.model.layers import Norm, Params, attention, bind
@@ -209,7 +209,7 @@ def write_features(
         raise DataError("There are no PNG or JPEG files directly in it.", where=str(found.path), fix=fix)
     batches = (names[start : start + batch_size] for start in range(0, len(names), batch_size))
     features = chain.from_iterable(encoder.see(found, some, layer, batch_size) for some in batches)
-    with replacing_folder(out) as made:
+    with replacing(out, folder=True) as made:
         write_table(made / ARRAY, names, features, progress)
         told = {"encoder": str(encoder_folder), "layer": "last" if layer is None else layer}
         write_json(made / NAMES, {"names": names, "pictures": str(found.path), **told})

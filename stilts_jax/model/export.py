@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from stilts_jax.errors import ConfigError, EncoderError
-from stilts_jax.files import local_path, replacing_folder, write_json
+from stilts_jax.files import local_path, replacing, write_json
 from stilts_jax.model.config import EncoderConfig
 from stilts_jax.model.encoder import check_encoder, check_shapes
 from stilts_jax.model.heads import init_head
@@ -53,7 +53,7 @@ def export_encoder(
         raise EncoderError("The folder exists already.", where=str(folder), fix=fix)
     tensors, described = _list_tensors(config, encoder_params, head), _describe(config, head, dtype)
     os.umask(mask := os.umask(0))  # it can only be read by setting it
-    with replacing_folder(folder) as made:
+    with replacing(folder, folder=True) as made:
         if tokenizer_folder is not None:
             for path in tokenizer_files(local_path(str(tokenizer_folder))):
                 shutil.copyfile(path, made / path.name)
