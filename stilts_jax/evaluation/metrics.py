@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stilts_jax.errors import DataError, nearest
-from stilts_jax.tasks.sources.questions import score_answer
+from stilts_jax.tasks.sources.pictures import score_answer
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, Task
 
 RANKING_DEPTH = 20  # XTREME-R looks at twenty candidates a query

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stilts_jax.tasks.sources.questions import read_captions
+from stilts_jax.tasks.sources.pictures import read_captions
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, TextExample, files
 

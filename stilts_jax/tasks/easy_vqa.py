@@ -6,7 +6,7 @@ The folders ``train`` and ``test`` of the release lie in ``easy_vqa``; one pictu
 from typing import Any
 
 from stilts_jax.tasks.sources.converters import share_of
-from stilts_jax.tasks.sources.questions import read_triples
+from stilts_jax.tasks.sources.pictures import read_triples
 from stilts_jax.tasks.sources.rows import Row
 from stilts_jax.tasks.spec import ClassifyExample, Hyperparameters, Task, files, names
 

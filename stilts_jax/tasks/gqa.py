@@ -6,7 +6,7 @@
 
 from dataclasses import replace
 
-from stilts_jax.tasks.sources.questions import answer_gqa, read_by_id
+from stilts_jax.tasks.sources.pictures import answer_gqa, read_by_id
 from stilts_jax.tasks.spec import files
 from stilts_jax.tasks.vqa_v2 import TASK as VQA
 

@@ -5,7 +5,7 @@ model chooses from to its number (3,129 of them, normalised, are usual). What mo
 among them; rows without such an answer are dropped from training and count as wrong elsewhere.
 """
 
-from stilts_jax.tasks.sources.questions import answer_vqa, read_vqa
+from stilts_jax.tasks.sources.pictures import answer_vqa, read_vqa
 from stilts_jax.tasks.spec import Hyperparameters, Task, files
 
 TASK = Task(

@@ -6,7 +6,7 @@ The pictures are GQA's.
 from dataclasses import replace
 
 from stilts_jax.tasks.gqa import TASK as GQA
-from stilts_jax.tasks.sources.questions import answer_gqa, read_by_id
+from stilts_jax.tasks.sources.pictures import answer_gqa, read_by_id
 from stilts_jax.tasks.spec import files, names
 
 _TEST = "testdev_balanced_questions_{language}.json"

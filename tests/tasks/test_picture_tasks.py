@@ -10,7 +10,7 @@ from stilts_jax.errors import ConfigError, DataError
 from stilts_jax.evaluation.metrics import METRICS
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.inventory import format_examples, prepare
-from stilts_jax.tasks.sources.questions import normalise_answer, score_answer
+from stilts_jax.tasks.sources.pictures import normalise_answer, score_answer
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, with_labels
 from stilts_jax.tasks.spec import ClassifyExample, TextExample
 
