@@ -5,25 +5,19 @@ from dataclasses import replace
 from typing import Any
 
 from stilts_jax.evaluation.metrics import MAIN_VALUES
-from stilts_jax.tasks import get_task
+from stilts_jax.tasks import get_task, panx, tatoeba, udpos, xquad
 from stilts_jax.tasks.spec import names
 
 Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # percent by task, metric and language
 OFFICIAL = {"bucc": "bucc2018"}  # our name of a task -> the benchmarks', where they differ
 
-# Tasks in the order of the papers, and those of their languages that XTREME-R has added to XTREME. Of XTREME-UP there
-# is what suits an encoder and has a task here: names, trained in each language itself.
+# Tasks in the order of the papers. Of XTREME-UP there is what suits an encoder and has a task here: names, trained in
+# each language itself.
 _TASKS = {
     "xtreme": "xnli pawsx udpos panx xquad mlqa tydiqa bucc tatoeba",
     "xtreme-r": "xnli xcopa udpos panx xquad mlqa tydiqa tatoeba mewslix lareqa",
     "africa": "sib200 masakhaner2 afriqa masakhanews",
     "xtreme-up": " ".join(f"masakhaner_x@{code}" for code in get_task("masakhaner_x").languages),
-}
-_ADDED = {
-    "udpos": "lt pl uk wo ro",
-    "panx": "qu pl uk az lt pa gu ro",
-    "xquad": "ro",
-    "tatoeba": "az lt pl uk ro",
 }
 # Languages of Africa among those of SIB-200.
 _AFRICAN = """
@@ -36,9 +30,9 @@ BENCHMARKS = {
     benchmark: {OFFICIAL.get(name, name): get_task(name) for name in ours.split()}
     for benchmark, ours in _TASKS.items()
 }
-for _name, _codes in _ADDED.items():
-    _kept = tuple(code for code in get_task(_name).languages if code not in _codes.split())
-    BENCHMARKS["xtreme"][_name] = replace(get_task(_name), languages=_kept)
+for _module in (udpos, panx, xquad, tatoeba):  # which have languages that XTREME-R has added
+    _task = get_task(_module.TASK.name)
+    BENCHMARKS["xtreme"][_task.name] = replace(_task, languages=_module.LANGUAGES)
 BENCHMARKS["africa"]["sib200"] = replace(get_task("sib200"), languages=names(_AFRICAN))
 
 

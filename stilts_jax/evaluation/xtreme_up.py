@@ -25,7 +25,7 @@ from stilts_jax.files import write_lines
 from stilts_jax.tasks.masakhaner_x import TASK as MASAKHANER_X
 from stilts_jax.tasks.sources import read
 from stilts_jax.tasks.sources.converters import word_places
-from stilts_jax.tasks.sources.files import find_files
+from stilts_jax.tasks.sources.files import find
 from stilts_jax.tasks.sources.readers import read_jsonl
 from stilts_jax.tasks.sources.rows import Problems, Row
 from stilts_jax.tasks.spec import names
@@ -34,7 +34,6 @@ Scores = dict[str, float]
 _TINY = 1e-13  # the official script adds it to every denominator, so a perfect score is a little below 100
 _BETWEEN = " $$ "
 _OFFICIAL = "{}/test/{}.jsonl"  # of a task and a language
-_RELEASES = (f"{MASAKHANER_X.name}/test/{{}}.jsonl", f"{MASAKHANER_X.name}/{{}}/test.jsonl")
 
 
 def span_f1(predictions: Sequence[str], gold: Sequence[str]) -> Scores:
@@ -68,7 +67,7 @@ def reciprocal_rank(predictions: Sequence[Sequence[Any]], gold: Sequence[Any]) -
 
 
 def _find_release(root: Path, code: str) -> Sequence[Path]:
-    return next(filter(None, (find_files(root, one.format(code)) for one in _RELEASES)), ())
+    return find(MASAKHANER_X.sources[0], "test", code, root).get("", ())
 
 
 class OfficialTask(NamedTuple):

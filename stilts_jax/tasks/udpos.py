@@ -11,16 +11,17 @@ from stilts_jax.tasks.sources.readers import read_tagged
 from stilts_jax.tasks.spec import XTREME, Hyperparameters, Task, counts, files, names
 
 UNTAGGED = {"_": "X"}  # a few words of some treebanks have no tag
-LANGUAGES = names(
-    "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh lt pl uk wo ro"
-)
+LANGUAGES = names("""
+    af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl tr ur vi yo zh
+""")
+_ALL = (*LANGUAGES, *names("lt pl uk wo ro"))  # with those that only XTREME-R has
 
 TASK = Task(
     name="udpos",
     title="POS",
     kind="tag",
-    languages=LANGUAGES,
-    split_languages={"dev": tuple(code for code in LANGUAGES if code not in ("kk", "th", "tl", "yo"))},
+    languages=_ALL,
+    split_languages={"dev": tuple(code for code in _ALL if code not in ("kk", "th", "tl", "yo"))},
     labels=names("ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X"),
     hyperparameters={"paper": Hyperparameters(batch_size=32, epochs=10), "xtreme": XTREME(2e-5, 32, 10)},
     # Sentences of Universal Dependencies 2.5, where all treebanks of the language count as XTREME has them.
