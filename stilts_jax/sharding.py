@@ -252,17 +252,24 @@ def lies_on(mesh: Mesh, array: Any) -> NamedSharding | None:
     return None
 
 
+def explicit_mesh(tree: Any) -> Any:
+    """Returns the mesh with Explicit axes that arrays of a tree lie on; None where there is none."""
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+
+
 def cut_by_compiler(function: Callable[..., Any], first: Any, *rest: Any, keep: bool) -> Any:
     """Calls ``function(first, *rest)`` so that the compiler cuts arrays, also where the mesh of ``first`` is Explicit.
 
-    Explicit axes make JAX ask how every look-up and product is to be cut. What is returned are scalars, with ``keep``
-    after a tree that lies as ``first`` does.
+    Explicit axes make JAX ask how every look-up and product is to be cut. What is returned is whole on each device,
+    with ``keep`` after a tree that lies as ``first`` does.
     """
-    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
-    meshes = (place.mesh for place in jax.tree.leaves(places))
-    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    mesh = explicit_mesh(first)
     if mesh is None:
         return function(first, *rest)
+    places = jax.tree.map(lambda leaf: jax.typeof(leaf).sharding, first)
+    # What lies elsewhere, as the number of a step that was made anew, is whole on each device.
+    places = jax.tree.map(lambda place: NamedSharding(mesh, P()) if place.mesh.empty else place, places)
     out = (places, P()) if keep else P()
     call = jax.sharding.auto_axes(function, axes=mesh.axis_names, out_sharding=out)
     # Outside of jit an abstract mesh would have no devices.

@@ -152,7 +152,7 @@ def plan_prediction(
 
 def _place(params: Mapping[str, Any], model: Model, mesh: Mesh) -> Any:
     """Puts parameters on the devices, in the form in which they are read: once, not with every batch."""
-    tree = dict(params)
+    tree = {name: params[name] for name in ("encoder", "head", "heads") if name in params}
     places = jax.tree.map(lambda leaf, cut: lies_on(mesh, leaf) or cut, tree, shardings(tree, mesh))
     tree = jax.device_put(tree, places)
     if not writes_layers_out(model.encoder, model.compute):

@@ -135,11 +135,11 @@ def check_encoder(params: Mapping[str, Any], config: EncoderConfig, *, any_rows:
 
 
 def check_shapes(params: Any, abstract: Any, where: str, fix: str, *, any_rows: str = "") -> None:
-    """Raises where parameters have not the shapes of ``abstract``; the array ``any_rows`` may have rows of its own."""
+    """Raises where parameters have not the shapes of ``abstract``; the array ``any_rows`` may have fewer rows."""
     wanted = {path: leaf.shape for path, leaf in parameter_paths(abstract)}
     found = {path: leaf.shape for path, leaf in parameter_paths(params)}
     if any_rows in wanted and any_rows in found:
-        wanted[any_rows] = (*found[any_rows][:1], *wanted[any_rows][1:])
+        wanted[any_rows] = (min(found[any_rows][0], wanted[any_rows][0]), *wanted[any_rows][1:])
     for path in sorted(wanted.keys() | found.keys()):
         has, wants = found.get(path, "(missing)"), wanted.get(path, "no such array")
         if has != wants:

@@ -24,7 +24,7 @@ from stilts_jax.model import layers
 from stilts_jax.model.config import Compute, EncoderConfig, HeadConfig, Model
 from stilts_jax.model.encoder import check_encoder, check_shapes, encode, gelu, init_encoder
 from stilts_jax.model.layers import Norm, Params, bind, draw, drop, linear, row_keys, split, table, widen
-from stilts_jax.sharding import cut_by_compiler
+from stilts_jax.sharding import cut_by_compiler, explicit_mesh
 
 Arrays = dict[str, jax.Array]
 
@@ -124,8 +124,7 @@ def init_params(
         fix = "take a head's parameters and its HeadConfig from one place, or leave it out, and it is drawn"
         if "visual" not in params:
             wanted.pop("visual", None)
-        # The vocabulary may be cut to that of a phase.
-        check_shapes(params, wanted, f"heads/{name}", fix, any_rows="bias")
+        check_shapes(params, wanted, f"heads/{name}", fix)
     made = {}
     for name, head in model.heads:
         made[name], looks = given.get(name, {}), head.patches > 0
@@ -188,6 +187,9 @@ def apply_model(
     ``vectors`` [B, D] (with ``pair_vectors`` and ``logit_scale``); or ``features`` [B, M, D] with the ``table`` [V, D]
     and ``bias`` [V] of ``chunked_cross_entropy``. Logits and vectors are at least float32.
     """
+    if explicit_mesh(params):
+        cut = lambda *given: apply_model(model, *given[:2], head=head, dropout_key=given[2])  # noqa: E731
+        return cut_by_compiler(cut, params, batch, dropout_key, keep=False)
     settings, config, compute = model.head(head), model.encoder, model.compute
     params = select_head(params, head)
     keys = split(dropout_key if dropout_key is None else row_keys(dropout_key, len(batch["tokens"])), 4)

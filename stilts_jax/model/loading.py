@@ -5,6 +5,7 @@ found, and every number that is not finite. Nothing is ever filled with random n
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,10 @@ def load_encoder(
     parameters, such as ``partial(shardings, mesh=mesh)``: each device's part is read by itself, so that the host never
     holds a whole array. None gives numpy arrays, which heads always are.
     """
-    if not jax.numpy.issubdtype(dtype, jax.numpy.floating):
+    is_known = False
+    with suppress(TypeError):
+        is_known = jax.numpy.issubdtype(dtype, jax.numpy.floating)
+    if not is_known:
         fix = "take float32, bfloat16 or float16"
         raise ConfigError(f"Parameters are no numbers of the kind {dtype}.", where="dtype", fix=fix)
     folder = find_folder(name_or_folder, download=download)

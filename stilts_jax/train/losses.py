@@ -17,7 +17,7 @@ from stilts_jax.errors import TrainingError
 from stilts_jax.model import Model, apply_model
 from stilts_jax.model.heads import select_head
 from stilts_jax.model.layers import wide_dtype, widen
-from stilts_jax.sharding import constrain, constrain_batch
+from stilts_jax.sharding import constrain, constrain_batch, cut_by_compiler, explicit_mesh
 from stilts_jax.train.optimizer import Params
 from stilts_jax.train.step import Arrays, Sums
 
@@ -72,8 +72,9 @@ def pair_loss(outputs: Arrays, batch: Arrays) -> Sums:
 def masked_loss(outputs: Arrays, batch: Arrays) -> Sums:
     """Cross-entropy over the vocabulary at masked positions, without the logits of all of them at once."""
     given = (outputs[name] for name in ("features", "table", "bias"))
-    weight = batch["masked_weights"] * batch["weight"][:, None]
-    return _weigh(weight, chunked_cross_entropy(*given, batch["masked_targets"]))
+    targets = batch["masked_targets"]
+    weight = jnp.where(targets >= 0, batch["masked_weights"], 0) * batch["weight"][:, None]
+    return _weigh(weight, chunked_cross_entropy(*given, targets))
 
 
 def _weigh(weight: jax.Array, losses: jax.Array, **reports: jax.Array) -> Sums:
@@ -120,6 +121,8 @@ class Loss:
 
     def __call__(self, params: Params, batch: Arrays, key: Any) -> Sums:
         """Returns the sums over a batch; ``key`` is of dropout: one for each row, one for all, or None."""
+        if explicit_mesh(params):
+            return cut_by_compiler(self, params, batch, key, keep=False)
         kind = self.model.head(self.head).kind
         batch = complete_batch(batch, kind, f"batch, head {self.head!r}")
         params = self.freeze(params) if self.freeze else params
@@ -207,17 +210,19 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
     targets, weights = (arrays.get(name, np.zeros(())) for name in ("masked_targets", "masked_weights"))
     if targets.ndim and targets.shape == weights.shape:  # other shapes are refused with the batch
         arrays["masked_targets"] = np.where(weights > 0, targets, 0)  # places not used may hold anything
+    if (
+        "masked_positions" in arrays and "tokens" in arrays
+    ):  # but be none that is not there, whose gradient is NaN
+        fix = "places are counted from 0; give 0 where none is masked, with a weight of 0"
+        _check_range(
+            arrays["masked_positions"], 0, arrays["tokens"].shape[-1], "masked_positions", "places", fix
+        )
     for name in ("tokens", "pair_tokens", "masked_targets"):
         if name in arrays:
             check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)
     out = select_head(params, head)["head"].get("out", {}).get("kernel")
-    for name in ("label", "tags", "votes"):
-        if name in arrays and out is not None:
-            # A choice is one of its row's; the head itself has a single output.
-            is_choice = name == "label" and "choice_mask" in arrays
-            count = arrays["choice_mask"].shape[1] if is_choice else out.shape[-1]
-            fix = "labels are numbered from 0; -1 is a place that is not scored"
-            _check_range(arrays[name], -1, count, f"{name}, head {head!r}", "labels", fix)
+    if out is not None:
+        _check_labels(arrays, out.shape[-1], head)
     has = ", ".join(f"{name} {np.shape(array)}" for name, array in sorted(batch.items())) or "nothing"
     if not batch or any(np.shape(array)[:1] == (0,) for array in batch.values()):
         fix = "give arrays whose first axis has at least one row"
@@ -227,6 +232,23 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
         what = f"There is nothing to learn from in the batch; it has {has}."
         fix = "give label, tags, start and end, or what a loss of your own reads"
         raise TrainingError(what, where=where, fix=fix)
+
+
+def _check_labels(arrays: Mapping[str, np.ndarray], outputs: int, head: str) -> None:
+    fix = "labels are numbered from 0; -1 is a place that is not scored"
+    for name in ("label", "tags", "votes"):
+        if name in arrays:
+            labels, where = arrays[name], f"{name}, head {head!r}"
+            # A choice is one of its row's; the head itself has a single output.
+            mask = arrays.get("choice_mask") if name == "label" else None
+            count = outputs if mask is None else mask.shape[1]
+            _check_range(labels, -1, count, where, "labels", fix)
+            if (
+                mask is not None and labels.shape == mask.shape[:1]
+            ):  # of a choice left out the loss is infinite
+                there = np.take_along_axis(mask, np.maximum(labels, 0)[:, None], axis=1)[:, 0] > 0
+                labels = np.where((labels < 0) | there, labels, count)
+                _check_range(labels, -1, count, f"{where}, choices where choice_mask is 0", "labels", fix)
 
 
 def _check_range(array: np.ndarray, low: int, high: int, where: str, what: str, fix: str) -> None:

@@ -141,7 +141,7 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
     low, schedule = jnp.bfloat16 if config.moment_dtype == "bfloat16" else None, rates or config.rates()
 
     def init_part(part: Params) -> Params:
-        wide = jax.tree.map(lambda p: jnp.zeros(p.shape, wide_dtype(p)), config.trained(part))
+        wide = jax.tree.map(lambda p: jnp.zeros_like(p, dtype=wide_dtype(p)), config.trained(part))
         return optax.scale_by_adam(mu_dtype=low).init(wide)._asdict()
 
     def init(params: Params) -> Params:
@@ -149,6 +149,13 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
         if found != ["encoder", "heads"]:
             what = f"The recipe's optimizer is for parameters {{'encoder', 'heads'}}, these are {found}."
             fix = "arrange them so, or give the recipe's rates to one of optax: optax.adamw(config.rates())"
+            raise ConfigError(what, where="make_optimizer", fix=fix)
+        whole = [isinstance(one, Mapping) for one in (params["encoder"], params["heads"])]
+        if not all(whole):  # optax's masks by prefix put another node there
+            what, fix = (
+                "A part of the parameters is masked as a whole.",
+                "give the mask a label for each array",
+            )
             raise ConfigError(what, where="make_optimizer", fix=fix)
         heads = {name: init_part(head) for name, head in params["heads"].items()}
         return {"encoder": init_part(params["encoder"]), "heads": heads}

@@ -147,6 +147,9 @@ def train_step(
     (size,) = rows.pop()
 
     def step(state: TrainState, batch: Arrays, key: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+        if head is not None and "heads" not in state.params:
+            fix = "arrange them as init_params does: {'encoder': E, 'heads': {name: H}}"
+            raise ConfigError("The state has no heads.", where=f"state.params, head {head!r}", fix=fix)
         keys = row_keys(jax.random.fold_in(typed_key(key), state.step), size)
         params = state.params if head is None else select_head(state.params, head)
         sums = _sum_gradients(loss_fn, params, batch, keys, accumulation)
@@ -229,7 +232,7 @@ def _move(
     divisor = jnp.where(weight > 0, weight, 1)
     # Neither gradients divided, nor a norm of what is scaled: XLA would write all of it to memory once more.
     norm = optax.global_norm(gradients) / divisor
-    gradients = jax.tree.map(lambda g: g * (1 / divisor).astype(g.dtype), gradients)
+    gradients = jax.tree.map(lambda g: g * (1 / divisor.astype(g.dtype)), gradients)
     if head is not None:  # the other heads have no gradient
         heads = jax.tree.map(jnp.zeros_like, state.params["heads"]) | {head: gradients["head"]}
         gradients = {"encoder": gradients["encoder"], "heads": heads}
@@ -244,7 +247,8 @@ def _move(
     try:
         updates, moments = update(gradients, state.moments, state.params, **seen)
     except TypeError as error:
-        fix = "take that of init_state; optax.GradientTransformation(tx.init, tx.update) is given gradients alone"
+        fix = "take that of init_state; optax.GradientTransformation(tx.init, tx.update) is given gradients alone; "
+        fix += "one that branches may need parameters in float32"
         what = f"The optimizer does not take what a step has: {error}."
         raise ConfigError(what, where="tx", fix=fix) from error
     # Gradients are float32 or wider; moments that were made of narrower parameters stay as narrow, or the next step

@@ -10,16 +10,20 @@ import subprocess
 import sys
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
+import optax
 import pytest
 from jax._src import cloud_tpu_init
 
+import stilts_jax as sj
 from stilts_jax import load_results
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.distributed import _is_cluster
-from stilts_jax.errors import ConfigError, explain
+from stilts_jax.errors import ConfigError, TrainingError, explain
 from stilts_jax.experiment import models
 from stilts_jax.experiment.grid import run_grid
 from stilts_jax.experiment.results import read_result
@@ -348,3 +352,108 @@ def test_intervals_of_rank_correlations_hold_what_they_say(pearson):
         found = correlate(x, pearson * x + np.sqrt(1 - pearson**2) * noise, np.empty((40, 0)))
         held += found["low"] <= rho <= found["high"]
     assert 0.93 <= held / 400 <= 0.975
+
+
+CUT = """
+from functools import partial
+import jax, jax.numpy as jnp, numpy as np, optax, stilts_jax as sj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+mesh = jax.make_mesh((2, 2), ("replica", "model"))
+assert AxisType.Explicit in mesh.axis_types
+model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+whole = sj.init_params(model, jax.random.key(0))
+rules = (("embeddings/word", P(None, "model")), ("query/kernel", P(None, None, "model")), (".*", P()))
+params = jax.device_put(whole, sj.shardings(whole, mesh, rules))
+batch = {"tokens": np.arange(64).reshape(8, 8) % 50 + 5, "label": np.arange(8) % 2}
+cut = {name: jax.device_put(array, NamedSharding(mesh, P("replica"))) for name, array in batch.items()}
+loss, key = sj.make_loss(model, "mine"), jax.random.key(1)
+recipe = sj.make_optimizer(sj.OptimizerConfig(learning_rate=1e-3, total_steps=9))
+for tx in (optax.adamw(1e-3), optax.sgd(1e-3), recipe):
+    ends = []
+    step = jax.jit(partial(sj.train_step, loss_fn=loss, tx=tx, key=key))
+    for start, rows in ((whole, batch), (params, cut)):
+        state = sj.TrainState.create(start, tx)
+        for _ in range(2):
+            state, metrics = step(state, rows)
+        ends.append((float(metrics["loss"]), state))
+    assert abs(ends[0][0] - ends[1][0]) < 1e-5
+moments = ends[1][1].moments["encoder"]["mu"]["layers"]["attention"]["query"]["kernel"]
+assert len(moments.sharding.device_set) == 4
+logits = [sj.apply_model(model, one, rows, head="mine")["logits"] for one, rows in ((whole, batch), (params, cut))]
+np.testing.assert_allclose(*logits, atol=1e-6)
+summed = lambda params, rows: loss(params, rows, None)[0]
+with jax.set_mesh(mesh):
+    ours = jax.jit(jax.grad(summed))({"encoder": params["encoder"], "head": params["heads"]["mine"]}, cut)
+theirs = jax.grad(summed)({"encoder": whole["encoder"], "head": whole["heads"]["mine"]}, batch)
+jax.tree.map(lambda one, two: np.testing.assert_allclose(one, two, atol=1e-5), ours, theirs)
+print("equal")
+"""
+
+
+def test_a_state_of_ones_own_on_a_mesh_of_ones_own(environment):
+    """``jax.make_mesh`` makes Explicit axes, and a state that was resumed has its step elsewhere."""
+    flags = "--xla_force_host_platform_device_count=4"
+    given = environment | {"XLA_FLAGS": f"{environment['XLA_FLAGS']} {flags}"}
+    done = subprocess.run([sys.executable, "-c", CUT], env=given, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "equal", done.stderr[-3000:]
+
+
+def _masked_batch(**changes):
+    batch = {"tokens": np.full((2, 8), 6), "segments": np.ones((2, 8), np.int32)}
+    batch |= {"positions": np.tile(np.arange(8), (2, 1)), "masked_positions": np.array([[1, 2], [3, 0]])}
+    batch |= {"masked_targets": np.array([[7, 8], [9, 6]]), "masked_weights": np.ones((2, 2), np.float32)}
+    return {name: changes.get(name, array) for name, array in batch.items()}
+
+
+def test_targets_below_zero_are_ignored_in_every_loss():
+    model = sj.Model(sj.SHAPES["tiny"], (("text", sj.HeadConfig(kind="mlm")),))
+    params, loss = sj.init_params(model, jax.random.key(0)), sj.make_loss(model, "text")
+    given = {"encoder": params["encoder"], "head": params["heads"]["text"]}
+    weights = np.array([[1, 1], [1, 0]], np.float32)
+    expected = loss(given, _masked_batch(masked_weights=weights), None)
+    found = loss(given, _masked_batch(masked_targets=np.array([[7, 8], [9, -100]])), None)
+    assert float(found[1]) == 3 and float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    far = _masked_batch(masked_positions=np.array([[1, 2], [3, 8]]), masked_weights=weights)
+    with pytest.raises(TrainingError, match="places"):
+        sj.check_batch(far, params, "text")
+
+
+def test_a_larger_vocabulary_than_the_models_is_refused():
+    """Its head would give the rows that are too many the bias of others."""
+    model = sj.Model(sj.SHAPES["tiny"], (("text", sj.HeadConfig(kind="mlm")),))
+    params = sj.init_params(model, jax.random.key(0))
+    words = params["encoder"]["embeddings"]["word"]
+    more = {**params["encoder"]["embeddings"], "word": np.concatenate([words, words[:5]])}
+    with pytest.raises(ConfigError, match="shape"):
+        sj.init_params(model, jax.random.key(0), {**params["encoder"], "embeddings": more})
+    larger = sj.Model(replace(sj.SHAPES["tiny"], vocab_size=len(words) + 5), model.heads)
+    with pytest.raises(ConfigError, match="heads/text: bias"):
+        sj.init_params(larger, jax.random.key(0), heads=params["heads"])
+
+
+def test_the_label_of_a_choice_that_is_left_out_is_refused():
+    model = sj.Model(sj.SHAPES["tiny"], (("pick", sj.HeadConfig(kind="choice")),))
+    params = sj.init_params(model, jax.random.key(0))
+    batch = {
+        "tokens": np.full((2, 2, 8), 6),
+        "choice_mask": np.array([[1, 1], [1, 0]]),
+        "label": np.array([1, 0]),
+    }
+    sj.check_batch(batch, params, "pick")
+    with pytest.raises(TrainingError, match="labels"):
+        sj.check_batch(batch | {"label": np.array([0, 1])}, params, "pick")
+
+
+def test_what_is_misspelt_ends_in_an_error_in_three_parts(tmp_path):
+    with pytest.raises(ConfigError, match="fp16"):
+        sj.load_encoder(tmp_path, dtype="fp16")
+    model = sj.Model(sj.SHAPES["tiny"], (("mine", sj.HeadConfig(kind="classify", num_labels=2)),))
+    params, tx = sj.init_params(model, jax.random.key(0)), optax.sgd(1e-3)
+    batch = {"tokens": np.full((2, 8), 6), "label": np.array([0, 1])}
+    state = sj.TrainState.create({"encoder": params["encoder"], "head": params["heads"]["mine"]}, tx)
+    with pytest.raises(ConfigError, match="no heads"):
+        sj.train_step(state, batch, loss_fn=sj.make_loss(model, "mine"), tx=tx, key=jax.random.key(0))
+    recipe = sj.make_optimizer(sj.OptimizerConfig(learning_rate=1e-3, total_steps=9))
+    masked = optax.multi_transform({"a": recipe, "b": optax.set_to_zero()}, {"encoder": "b", "heads": "a"})
+    with pytest.raises(ConfigError, match="masked"):
+        masked.init(params)
