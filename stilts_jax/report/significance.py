@@ -4,7 +4,7 @@ import itertools
 import math
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from stilts_jax.report import statistics
 from stilts_jax.report.grid import Grid, Row, Seeds
 from stilts_jax.report.names import task_title
-from stilts_jax.report.results import BASELINE
+from stilts_jax.report.results import BASELINE, Run
 from stilts_jax.report.statistics import Interval, Shares, find_interval
 from stilts_jax.report.tables import Block, Cell, Column, Table, columns, signed
 from stilts_jax.tasks import CONTROLS
 
+Cells = Mapping[Row, Sequence[Run]]  # of one task
 SIGNIFICANT = 0.05
 _ROUNDING = 0.05  # points by which what items add up to may differ from what is shown
 
@@ -61,7 +62,8 @@ class Comparisons:
         self._joined: dict[tuple[Row, str, bool], tuple[float, Shares]] = {}
         together = []
         for task in grid.tasks:
-            sides, found = _sides(grid, task), list[Comparison]()
+            cells = {row: grid.cells[row, task] for row in grid.rows}
+            sides, found = _sides(grid, task, cells), list[Comparison]()
             for row, own in sides.items():
                 scores, moved, _ = zip(*own.values())
                 seeds = statistics.seed_error(grid.by_seeds(row, [task], "value"))
@@ -70,9 +72,11 @@ class Comparisons:
                 if number and abs(number.percent - of_score.difference) < _ROUNDING:
                     self.scores[row, task] = of_score._replace(p=math.nan)  # that it is zero is no question
             for row in grid.compared:
-                # In each language in which the baseline has the same items, and runs of the same target seeds.
-                for code, (score, shares, which) in sides.get(row, {}).items():
-                    base, less, theirs = sides.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
+                # In each language in which the baseline has the same items, over runs of the same target seeds.
+                paired = _pair(cells, row)
+                there = _sides(grid, task, paired) if paired else sides
+                for code, (score, shares, which) in there.get(row, {}).items():
+                    base, less, theirs = there.get((BASELINE, row[1]), {}).get(code, (math.nan, {}, None))
                     of_pairs = grid.paired_gains.get((*row, task, code), {})
                     off = abs(score - base - grid.language_numbers[*row, task, code].difference)
                     if which == theirs and shares.keys() & less.keys() and of_pairs and off < _ROUNDING:
@@ -155,14 +159,24 @@ def correct(found: list[Comparison]) -> list[Comparison]:
     return [one._replace(holm=float(p)) for one, p in zip(found, corrected)]
 
 
-def _sides(grid: Grid, task: str) -> dict[Row, dict[str, tuple[float, Shares, tuple]]]:
-    """By row and language the mean score of the runs, how much each item moves it, and which items they are.
+def _pair(cells: Cells, row: Row) -> Cells:
+    """The runs of a row and its baseline that have the same target seeds, where not all do: one failed, say."""
+    pair = {one: cells.get(one, []) for one in (row, (BASELINE, row[1]))}
+    seeds = [{run.seeds[1] for run in runs} for runs in pair.values()]
+    both = seeds[0] & seeds[1]
+    if seeds[0] == seeds[1] or not both:
+        return {}
+    return {one: [run for run in runs if run.seeds[1] in both] for one, runs in pair.items()}
+
+
+def _sides(grid: Grid, task: str, cells: Cells) -> dict[Row, dict[str, tuple[float, Shares, tuple]]]:
+    """By row and language the mean score of its runs, how much each item moves it, and which items they are.
 
     Items of the same ids are joined, in rows and in languages (where they are row numbers of unrelated items, that does
     not change what is expected); of sets that are equal in part, those of the same name. Languages in which some run
     has no items, or others than the first, are left out.
     """
-    runs = {row: [run.items(task) for run in grid.cells[row, task]] for row in grid.rows}
+    runs = {row: [run.items(task) for run in own] for row, own in cells.items()}
     by_language = [one for of_row in runs.values() for run in of_row for one in run.values()]
     # One of two runs may lack names, as in the languages that it was scored in all sets were equal.
     known = {one.ids: one.names for one in by_language if one.names is not None}

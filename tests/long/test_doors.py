@@ -32,11 +32,12 @@ from stilts_jax.features.records import Features, Ragged
 from stilts_jax.files import open_path, write_record, write_whole
 from stilts_jax.progress import Progress
 from stilts_jax.report import write_report
+from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import correlate
 from stilts_jax.tasks import get_task
 from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
 from tests.launch.test_launch import TPU, call  # noqa: F401
-from tests.report.made_up_grid import make_record
+from tests.report.made_up_grid import make_record, write_right
 from tests.report.made_up_grid import write_record as write_result
 from tests.report.test_grid import read as read_grid
 
@@ -457,3 +458,21 @@ def test_what_is_misspelt_ends_in_an_error_in_three_parts(tmp_path):
     masked = optax.multi_transform({"a": recipe, "b": optax.set_to_zero()}, {"encoder": "b", "heads": "a"})
     with pytest.raises(ConfigError, match="masked"):
         masked.init(params)
+
+
+def test_a_run_that_one_side_lacks_takes_no_interval_away(tmp_path):
+    """A seed of the baseline that failed: what is left of pairs is compared, as if there had been no third seed."""
+    generator, found = np.random.default_rng(0), []
+    shares = {"none": 0.5, "mnli": 0.6}
+    right = {(row, seed): generator.random(300) < shares[row] for row in shares for seed in range(3)}
+    for folder, seeds in (
+        ("pairs", {"none": (0, 1), "mnli": (0, 1)}),
+        ("lacks", {"none": (0, 1), "mnli": (0, 1, 2)}),
+    ):
+        for row, of in seeds.items():
+            for seed in of:
+                scores = {"xnli": {"de": right[row, seed]}}
+                write_right(tmp_path / folder, row, (None if row == "none" else 0, seed), scores)
+        grid = read_grid(tmp_path / folder)
+        found.append(Comparisons(grid).tests[("mnli", "en"), "xnli"].interval)
+    assert found[0] == found[1] and found[0].error_items > 0 and found[0].error_seeds > 0
