@@ -83,7 +83,7 @@ def load_config(
             raise _unknown(key, known, f"--config.{key}")
         node = config[group] if group else config
         node[last] = _parse(text, node.get_type(last), f"--config.{key}")
-    if config.debug and not config.train.max_steps:
+    if config.debug and "debug" in (overrides or {}) and not config.train.max_steps:
         what, fix = "By itself it makes the encoder tiny, and no more.", "write :debug behind the config"
         raise ConfigError(what, where="--config.debug", fix=fix)
     return config

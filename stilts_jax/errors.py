@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import sys
 import traceback
 from collections.abc import Iterable
 
@@ -100,9 +101,9 @@ def explain(error: BaseException) -> StiltsError | None:
         where, fix = str(error.filename or "a file"), _DISK_ERRORS[error.errno]
         return StiltsError(f"{error.strerror}.", where=where, fix=fix)
     text = str(error).strip().partition("\n")[0][:300]
-    unnumbered = isinstance(error, OSError) and error.errno is None  # as gcsfs raises them
     missing = isinstance(error, FileNotFoundError) or text.startswith("Forbidden: ")
-    if (unnumbered and missing) or type(error).__module__.partition(".")[0] in ("gcsfs", "google", "aiohttp"):
+    unnumbered = isinstance(error, OSError) and error.errno is None and missing and "gcsfs" in sys.modules
+    if unnumbered or type(error).__module__.startswith(_STORES):
         fix = "check its name and your login (gcloud auth application-default login), then run the command again"
         return StiltsError("The bucket, or something in it, can't be used.", where=text, fix=fix)
     if isinstance(error, FloatingPointError):
@@ -116,6 +117,7 @@ def explain(error: BaseException) -> StiltsError | None:
     return None
 
 
+_STORES = ("gcsfs", "aiohttp", "google.auth", "google.api_core")  # where errors of a bucket come from
 _tracebacks = False
 
 

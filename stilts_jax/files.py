@@ -240,7 +240,7 @@ def read_record(path: Path, version: int | None = None) -> dict[str, Any]:
     found, reason = None, "it is not a record"
     try:
         found = json.loads(path.read_bytes())
-    except (IsADirectoryError, ValueError, RecursionError) as error:
+    except (IsADirectoryError, NotADirectoryError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it can't be read as JSON"
     if isinstance(found, dict):
         if version is not None and found.get("format") != version:

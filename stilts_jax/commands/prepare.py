@@ -13,7 +13,8 @@ from stilts_jax.files import make_folder
 
 
 def add_arguments(add: Add) -> None:
-    add("names", "only these tasks; all by default", type=joined_names, nargs="*", metavar="TASK")
+    chosen = "only these tasks; all by default, beside --encoder none"
+    add("names", chosen, type=joined_names, nargs="*", metavar="TASK")
     add("--data_root", required=True)
     fetched = "fetch from the Hugging Face hub or from TFDS; files are only checked"
     add("--source", fetched, choices=("files", "hub", "tfds"), default="files")
@@ -29,7 +30,8 @@ def run(arguments: Namespace) -> int:
     from stilts_jax.tasks.sources.read import DataSource
 
     progress, download = arguments.progress, not arguments.no_download
-    tasks = [get_task(name) for name in sum(arguments.names, ()) or list_tasks()]
+    every = [] if arguments.encoder else list_tasks()
+    tasks = [get_task(name) for name in sum(arguments.names, ()) or every]
     if download and arguments.source != "files":
         make_folder(arguments.data_root, "--data_root")
     else:  # nothing is put there: a folder that is missing is mistyped
@@ -41,6 +43,8 @@ def run(arguments: Namespace) -> int:
         folder = find_folder(arguments.encoder, download=download)
         progress.say(f"encoder {arguments.encoder}: {folder}")
         read_shape(arguments.encoder)  # of another family it serves nobody
+    if not tasks:
+        return 0
     source = DataSource(root=arguments.data_root, kind=arguments.source)
     languages = split_names(arguments.languages)
     splits, overlaps = prepare(tasks, source, languages=languages, download=download, progress=progress)

@@ -62,6 +62,6 @@ def _format(scores: dict[str, Any]) -> str:
         parts = {**scores.get("groups", {}), **scores.get("averages", {}), "all": None}
         for name, value in parts.items():
             lines += [f"  {name.replace('_', ' '):30} {value:7.2f}"] if value is not None else []
-        if absent := [name for name in missing if name not in scores["tasks"]]:
-            lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
+    if absent := [name for name in missing if name not in scores["tasks"]]:
+        lines.append(f"tasks without predictions or gold: {', '.join(absent)}")
     return "\n".join(lines)

@@ -76,7 +76,10 @@ class Embedder:
         features = build_features("embed", examples, *how, training=False, progress=self.progress)
         options: dict[str, Any] = {"head": self.head, "layer": self.layer, "length_multiple": 16}
         options |= {"tokens_per_batch": self.tokens_per_batch, "mesh": self.mesh, "progress": self.progress}
-        return predict(self.model, self.params, features, **options)["vectors"][numbers]
+        vectors = predict(self.model, self.params, features, **options)["vectors"]
+        return (
+            vectors if len(unique) == len(texts) else vectors[numbers]
+        )  # of all layers a copy is many gigabytes
 
 
 def pair_up(forward: Neighbours, backward: Neighbours) -> list[tuple[int, int, float]]:

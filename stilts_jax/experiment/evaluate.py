@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task, find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
@@ -17,7 +19,7 @@ from stilts_jax.experiment.context import Context, Part, choose_scored
 from stilts_jax.experiment.phases import Phase, check_tasks
 from stilts_jax.experiment.results import PhaseScores, encode_items
 from stilts_jax.features.records import Features
-from stilts_jax.model import TaskHead
+from stilts_jax.model import HeadConfig, TaskHead
 from stilts_jax.progress import SILENT, counted
 from stilts_jax.settings import Settings
 from stilts_jax.tasks import get_task, list_tasks
@@ -144,7 +146,9 @@ def _add_scores(
         scores.thresholds[name] = dict(thresholds[chosen] if thresholds else best.thresholds)
     scores.predictions[name] = best.predictions
     # Unequal sets of translations (of PAWS-X some sentences lack some languages) are joined item by item.
-    named = task.aligned and len({result.items.ids for result in best.results.values()}) > 1
+    sets = {result.items.ids for result in best.results.values()}
+    others_may_follow = bool(context.settings.experiment.languages)
+    named = task.aligned and (len(sets) > 1 or others_may_follow)
     scores.items[name] = {
         language: encode_items(result.items if named else replace(result.items, names=None))
         for language, result in best.results.items()
@@ -254,6 +258,10 @@ def _choose_head(
     fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
     own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
+    if name is None and task.kind == "embed" and "pooler" in model.params:
+        # A dual encoder in transformers' layout: its vectors are the pooler's.
+        pooler: Any = {"pooler": model.params["pooler"], "logit_scale": np.ones([], np.float32)}
+        return {task.name: TaskHead(HeadConfig(kind="embed", pooling="pooler"), pooler)}
     if name is None:
         listed = [f"{one} ({its.config.kind}: {', '.join(its.labels) or '-'})" for one, its in heads.items()]
         there = "several heads" if fitting else "no head"

@@ -65,10 +65,9 @@ def run_phase(phase: Phase, context: Context) -> None:
         is_new = phase.train and not trained
         if not is_new:  # what a command with other targets or more languages scored stays
             kept = from_main(lambda: find_kept(read_result(folder), phase, context))
-            asked = context.data(phase).scored.keys()
-            if others := (read_result(folder) or {}).get("scores", {}).keys() - asked - {*kept}:
-                told = f"warning: scores of {', '.join(sorted(others))} that were made with other options go"
-                context.progress.say(f"{told}: --workdir names another folder")
+            if lost := from_main(lambda: results.find_lost(read_result(folder), phase, context)):
+                told = f"scores of {', '.join(lost)} that were made with other options, or of other data, go"
+                context.progress.say(f"warning: {told} (--workdir names another folder)")
         if phase.train:
             trained = trained or adopt_training(phase, context) or train_phase(phase, context)
         scores = evaluate_phase(phase, context, kept, trained)
@@ -111,7 +110,9 @@ def _warn_of_another_encoder(phase: Phase, context: Context) -> None:
     """Says so where the same phase once started from other weights: their files were exchanged, or damaged."""
     folder, record = context.folder(phase), json.loads(json.dumps(context.training_record(phase)))
     for path in sorted(folder.parent.glob(f"{folder.name[:-8]}*")) if phase.parent is None else ():
-        before = (read_result(path) or {}).get("config", {})
+        before = {}
+        with suppress(OSError):
+            before = (read_result(path) or {}).get("config", {})
         rest = {name: before[name] for name in ("title", "encoder", "scored_rows") if name in before}
         same = before | {"start": record["start"]} == record | rest
         if path != folder and same and before.get("encoder") == phase.encoder:
@@ -240,9 +241,11 @@ def _free_disk(phase: Phase, phases: Sequence[Phase], context: Context) -> None:
     keys = set(map(context.key, phase.line())) if keep != "models" else set()
     for candidate in (one for one in phases if context.key(one) in keys):
         kept, key = keep == "encoders" and candidate.stage == "intermediate", context.key(candidate)
-        needing = (one for one in phases if one.parent == candidate or context.key(one) == key)
-        if not kept and all(is_done(one, context) for one in needing):
-            _remove(context.folder(candidate) / FINAL, context)
+        model = context.folder(candidate) / FINAL
+        # The last one first: most often it is not done.
+        needing = (one for one in reversed(phases) if one.parent == candidate or context.key(one) == key)
+        if not kept and model.exists() and all(is_done(one, context) for one in needing):
+            _remove(model, context)
 
 
 def _remove(folder: Path, context: Context) -> None:

@@ -23,7 +23,7 @@ from stilts_jax.model.encoder import init_encoder
 from stilts_jax.model.export import export_encoder
 from stilts_jax.model.loading import TaskHead, load_encoder
 from stilts_jax.model.weights import find_folder, find_weights, read_json
-from stilts_jax.progress import SILENT, Progress
+from stilts_jax.progress import SILENT, Progress, counted
 from stilts_jax.settings import DEBUG_SHAPE, Settings
 from stilts_jax.sharding import Mesh, MeshConfig, make_mesh, shardings
 from stilts_jax.tasks import get_task
@@ -313,12 +313,12 @@ def fit_head(task: Task, name: str, head: TaskHead) -> TaskHead:
     if sorted(labels) == sorted(task.labels):  # equal as they stand: case may tell two of them apart
         known, theirs, ours = True, list(labels), list(task.labels)
     if outputs != len(task.labels):
-        what = f"The head has {outputs} labels, {task.name} has {len(task.labels)}."
+        what = f"The head has {counted(outputs, 'label')}, {task.name} has {len(task.labels)}."
     elif not known or sorted(theirs) != sorted(ours) or len(set(ours)) < len(ours):
         what = f"The head's labels {'do not have the names of the task' if known else 'have no names'}."
         fix = f"say which label each output means, the first output first: --labels={','.join(task.labels)}"
     if what:
-        shown = ", ".join(labels) if known else f"{outputs} outputs without names"
+        shown = ", ".join(labels) if known else f"{counted(outputs, 'output')} without names"
         where = f"the head {name!r} has {shown}; {task.name} has {', '.join(task.labels)}"
         raise ConfigError(what, where=where, fix=fix)
     order = [theirs.index(label) for label in ours]

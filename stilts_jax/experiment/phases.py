@@ -197,9 +197,9 @@ def unread_exceptions(phases: list[Phase], settings: Settings) -> Iterator[str]:
     And of texts beside other tasks, which ``mixture`` speaks of.
     """
     with_texts = [len(phase.train) for phase in phases if "mlm" in phase.train]
-    for option in ("batch_size", "max_length") * (min(with_texts, default=1) > 1):
+    for option in ("batch_size", "max_length", "epochs") * (min(with_texts, default=1) > 1):
         if "mlm" in settings.train.exceptions().get(option, {}):
-            told = f"beside other tasks it is mixture.mlm_{option}"
+            told = f"beside other tasks it is mixture.mlm_{'weight' if option == 'epochs' else option}"
             yield f"config.train.by_task: mlm.{option} changes nothing here ({told})"
     rows = {get_task(name).name for phase in phases if phase.stage == "intermediate" for name in phase.train}
     for (steps, _), names in _target_trainings(settings).items():

@@ -181,8 +181,8 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                 text = content.decode("utf-8-sig" if line == 1 else "utf-8")
                 yield text.removesuffix("\n").removesuffix("\r")
 
-    # An empty line of a table of one column is a row, unless none follows.
-    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text or len(names) == 1)
+    # An empty line counts as a row, and is refused, unless none follows.
+    records: Iterator[Any] = (text.split("\t") for text in read_lines() if text or names)
     if suffix == ".csv":
         records = filter(None, csv.reader((text + "\n" for text in read_lines()), strict=True))
     elif suffix == ".jsonl":
@@ -201,7 +201,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
                 if suffix == ".tsv" and (values == [""] or is_empty):
                     if is_empty := values == [""]:
                         continue
-                    raise BadRow("the line before it is empty")
+                    raise BadRow("the line before it is empty: remove that, or give .jsonl")
                 if len(values) != len(names):
                     raise BadRow(f"{counted(len(names), 'column')} expected, {len(values)} found")
                 values = dict(zip(names, values))
@@ -221,7 +221,7 @@ def _read_texts(path: Path, kind: str, columns: dict[str, None]) -> Iterator[tup
 
 def _text_of(kind: str, row: Row) -> Any:
     if kind == "tag":
-        return row["words"].split()
+        return row.texts("words") if isinstance(row.fields.get("words"), list) else row["words"].split()
     if kind == "span":
         return row["question"], row["context"]
     if kind == "choice":

@@ -92,19 +92,36 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
 
 def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
     """Returns the tasks of an earlier result that are not asked for, or were scored so in all languages asked for."""
-    there, asked, kept = (result or {}).get("evaluation"), context.evaluation_record(phase), list[str]()
+    asked, alike = context.evaluation_record(phase)["tasks"], _scored_alike(result, phase, context)
+    wanted = {name: one["data"] for name, one in asked.items()}
+    return [name for name, data in alike.items() if wanted.get(name, {}).items() <= data.items()]
+
+
+def find_lost(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
+    """Returns the tasks of an earlier result of the same model whose scores a new one will not have."""
+    asked = {name: one["data"] for name, one in context.evaluation_record(phase)["tasks"].items()}
+    there, alike = (result or {}).get("evaluation") or {"tasks": {}}, _scored_alike(result, phase, context)
+    scored = {name: one["data"] for name, one in there["tasks"].items() if name not in alike}
+    return sorted(name for name, data in scored.items() if data.keys() - asked.get(name, {}).keys())
+
+
+def _scored_alike(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> dict[str, dict]:
+    """By task the data that an earlier result of the same model was scored on, where the new one is scored so too."""
+    there, asked = (result or {}).get("evaluation"), context.evaluation_record(phase)
     if not result or not there or result["phase"]["key"] != context.key(phase):
-        return []
+        return {}
     # Retrieval alone reads how it is done, and its pools stay whole.
     embeds = [get_task(name).kind == "embed" for name in phase.evaluate]
     unread = {"tasks", *["retrieval"] * (not any(embeds)), *["limit"] * all(embeds)}
-    same_how = all(there.get(one) == asked.get(one) for one in (there.keys() | asked.keys()) - unread)
-    for name, scored in there["tasks"].items() if same_how else ():
-        wanted = asked["tasks"].get(name, scored)
-        same = {**scored, "data": wanted["data"]} == wanted
-        if same and wanted["data"].items() <= scored["data"].items():
-            kept.append(name)
-    return kept
+    if any(there.get(one) != asked.get(one) for one in (there.keys() | asked.keys()) - unread):
+        return {}
+    alike = {}
+    for name, scored in there["tasks"].items():
+        data, own = scored["data"], asked["tasks"].get(name, scored)["data"]
+        # The same gold and dev sets where both have one.
+        if {**scored, "data": own} == asked["tasks"].get(name, scored) and {**data, **own} == {**own, **data}:
+            alike[name] = data
+    return alike
 
 
 def write_result(
@@ -159,25 +176,18 @@ def write_result(
         "data": {name: read.get(name, {}) | scores.data.get(name, {}) for name in read | scores.data},
         "error": None,
     }
-    before = None if is_new else read_result(folder)
-    if before and before.get("evaluation") and before["phase"]["key"] == result["phase"]["key"]:
-        _keep(before, result, scores.kept, _keep_languages(before, result))
+    if not is_new and (before := read_result(folder)):
+        _keep_languages(before, result, _scored_alike(before, phase, context).keys() - {*scores.kept})
+        _keep(before, result, scores.kept)
     write_record(folder / RESULT, result | {"evaluation_key": hash_record(result["evaluation"])})
     clear_failure(folder)
 
 
-def _keep_languages(before: Mapping[str, Any], result: dict[str, Any]) -> set[str]:
-    """Takes over what the same model scored before, in the same way, in languages not asked for; returns the tasks."""
-    old, new, joined = before["evaluation"], result["evaluation"], set[str]()
-    if {**old, "tasks": {}} != {**new, "tasks": {}}:
-        return joined
-    for task in old["tasks"].keys() & result["scores"].keys():
-        data, own = old["tasks"][task]["data"], new["tasks"][task]["data"]
-        # The same gold and dev sets where both have one.
-        if {**old["tasks"][task], "data": own} != new["tasks"][task] or {**data, **own} != {**own, **data}:
-            continue
-        joined.add(task)
-        new["tasks"][task]["data"] = {**data, **own}
+def _keep_languages(before: Mapping[str, Any], result: dict[str, Any], alike: Collection[str]) -> None:
+    """Takes over what tasks were scored before in languages that were not asked for now."""
+    for task in alike & result["scores"].keys():
+        own = result["evaluation"]["tasks"][task]
+        own["data"] = {**before["evaluation"]["tasks"][task]["data"], **own["data"]}
         for split, metrics in before["scores"][task].items():
             there = result["scores"][task].setdefault(split, {})
             there.update({metric: {**values, **there.get(metric, {})} for metric, values in metrics.items()})
@@ -188,16 +198,14 @@ def _keep_languages(before: Mapping[str, Any], result: dict[str, Any]) -> set[st
             now = result["data"][task].setdefault(split, one)
             earlier = one.get("languages", ()) if now != one else ()
             if more := [code for code in earlier if code not in now["languages"]]:
-                count = one["examples"] + now["examples"] if len(more) == len(earlier) else None
-                both = hash_record([one["fingerprint"], now["fingerprint"]])
+                counts = one["examples"], now["examples"]  # unknown where some languages are in both
+                count = sum(counts) if len(more) == len(earlier) and None not in counts else None
+                both = hash_record(sorted([one["fingerprint"], now["fingerprint"]]))
                 now = {"fingerprint": both, "languages": more + now["languages"], "examples": count}
                 result["data"][task][split] = now
-    return joined
 
 
-def _keep(
-    before: Mapping[str, Any], result: dict[str, Any], kept: Collection[str], joined: Collection[str]
-) -> None:
+def _keep(before: Mapping[str, Any], result: dict[str, Any], kept: Collection[str]) -> None:
     """Takes the scores of some tasks over from an earlier result of the same model."""
     for old, new in (
         (before["evaluation"]["tasks"], result["evaluation"]["tasks"]),
@@ -210,7 +218,7 @@ def _keep(
     for note in before["selection"]["notes"]:
         about = set(re.split(r"[,\s]+", note.partition(":")[0])) & before["tasks"].keys()
         general = not about and others and not note.startswith("few-shot")
-        if (about & {*kept, *joined} or general) and note not in result["selection"]["notes"]:
+        if (about & set(kept) or general) and note not in result["selection"]["notes"]:
             result["selection"]["notes"].append(note)
 
 

@@ -32,6 +32,7 @@ from stilts_jax.features.records import (
 from stilts_jax.features.span import build_span
 from stilts_jax.files import digest_file, read_record, replacing, write_record
 from stilts_jax.progress import SILENT, Progress
+from stilts_jax.tasks.sources.files import hash_files
 from stilts_jax.tasks.spec import Example, Kind, TagExample
 from stilts_jax.tokenization import CLS_ID, SEP_ID, UNK_ID, Tokenizer
 
@@ -204,7 +205,7 @@ def load_or_build(
             _write_arrow(temporary, features)
         described = {name: getattr(features, name) for name in _DESCRIBED}
         described["pictures"] = Path(features.pictures).name
-        seen = digest_file(Path(features.pictures)) if features.pictures else ""
+        seen = hash_files([Path(features.pictures)]) if features.pictures else ""
         digests = {"sha256": digest_file(data), "seen": seen}
         write_record(manifest, about | {"key": key, **digests, "features": described})
     except OSError as error:
@@ -233,7 +234,7 @@ def _load(data: Path, manifest: Path) -> Features:
     if described["pictures"]:
         seen = data.parent / described["pictures"]
         described["pictures"] = str(seen)
-        if digest_file(seen) != record["seen"]:
+        if hash_files([seen]) != record["seen"]:  # once in a process: it may be gigabytes
             seen.unlink()  # so that it is not taken for good when all is made again
             raise DataError("what is seen of pictures is not what the manifest says")
     return Features(columns=columns, **described)

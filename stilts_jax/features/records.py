@@ -45,7 +45,7 @@ class Ragged:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         """int64 [N]"""
         return np.diff(self.offsets)

@@ -60,6 +60,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON object; raises where the file is damaged, or there is no ``config.json``."""
     if path.name == "config.json" and not path.is_file():
         fix = "give a folder in transformers' layout, as `stilts export` or save_pretrained write it"
+        if (path.parent / "adapter_config.json").is_file():
+            fix = "merge the adapter into its model first (peft's merge_and_unload), and save that"
         raise EncoderError("The folder has no config.json.", where=str(path.parent), fix=fix)
     try:
         found = json.loads(path.read_text("utf-8"))
@@ -112,7 +114,7 @@ def open_weights(folder: Path) -> dict[str, Stored]:
         raise EncoderError(what, where=str(folder), fix=_FETCH_AGAIN)
     if not found:
         fix = f"it should have {' or '.join(_NAMES)}, or the index of several such files; "
-        fix += "`stilts prepare --encoder=NAME` fetches those of a hub repository"
+        fix += "`stilts prepare --encoder=NAME --data_root=D` fetches those of a hub repository"
         raise EncoderError("The folder holds no weights.", where=str(folder), fix=fix)
     return found
 

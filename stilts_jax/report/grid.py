@@ -184,7 +184,7 @@ class Grid:
         frame = frame[frame.measure == frame.groupby(CELL).measure.transform("first")]
         count = frame.groupby([*CELL, "key", "language"]).metric.transform("size")
         scores = frame[count == frame.measure.map(lambda metrics: metrics.count("/") + 1)]
-        # Nor of other languages: those scored in fewer than the others of their cell wait until they have them too.
+        # Nor of other languages: those that were not scored in all that most of their cell have wait until they are.
         by_run = scores.groupby([*CELL, "key"]).language
         spoken = by_run.transform(lambda codes: f"{codes.nunique():4} {' '.join(sorted({*codes}))}")
         scores = scores[spoken == spoken.groupby([scores[name] for name in CELL]).transform("max")]
@@ -214,7 +214,7 @@ class Grid:
             return f"no scores on the {candidates[0].split(task)} split: no data, or no gold labels{why}"
         candidates = list({run.key: run for run in candidates}.values())
         without = len(candidates) - len(scored)
-        why = "have no scores, are older, or have other settings or fewer languages"
+        why = "have no scores, are older, or have other settings or other languages"
         return f"{without} of {len(candidates)} runs {why}" if without else ""
 
     def _found(self, task: str, row: Row | None = None) -> list[pd.DataFrame]:
@@ -273,7 +273,7 @@ class Grid:
 
     def codes(self, task: str, row: Row | None = None) -> list[str]:
         """The languages that ``row`` has scores in; that any row has."""
-        return sorted({code for part in self._found(task, row) for code in part.language})
+        return sorted({code for part in self._found(task, row) for code in part.language.unique()})
 
     def coverage(self, task: str, row: Row | None = None, benchmark: Mapping[str, Task] | None = None) -> str:
         """``2 of 4 (and sw)``: how many of the benchmark's languages are there, and which others; empty if just all."""

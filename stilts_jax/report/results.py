@@ -67,7 +67,8 @@ class Run:
         # The name of a row of several tasks does not say in which language one of a user's own is.
         data = [one["data"] for task, one in part("config").get("tasks", {}).items() if task != "mlm"]
         read = {place.removeprefix("train/") for places in data for place in places}
-        self.trained_in = {*map(our_code, (*own, *read, *languages_of(self.intermediate)))}
+        codes = {*own, *read, *languages_of(self.intermediate)}
+        self.trained_in = codes | {*map(our_code, codes)}  # a task of one's own keeps the codes of its files
         self.names = {task: (one["title"], one["group"]) for task, one in part("tasks").items()}
         # Mining tunes on each language's own dev set, questions without an answer on the source language's alone.
         self.tuned = {

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -160,13 +160,14 @@ def correct(found: list[Comparison]) -> list[Comparison]:
 
 
 def _pair(cells: Cells, row: Row) -> Cells:
-    """The runs of a row and its baseline that have the same target seeds, where not all do: one failed, say."""
-    pair = {one: cells.get(one, []) for one in (row, (BASELINE, row[1]))}
-    seeds = [{run.seeds[1] for run in runs} for runs in pair.values()]
-    both = seeds[0] & seeds[1]
-    if seeds[0] == seeds[1] or not both:
+    """The runs of a row and, for each, that of the baseline of its target seed; nothing where means stay the same."""
+    runs, base = cells.get(row, []), {run.seeds[1]: run for run in cells.get((BASELINE, row[1]), [])}
+    paired = [run for run in runs if run.seeds[1] in base]
+    counts = Counter(run.seeds[1] for run in paired)
+    whole = len(paired) == len(runs) and counts.keys() == base.keys() and len({*counts.values()}) == 1
+    if whole or not paired:
         return {}
-    return {one: [run for run in runs if run.seeds[1] in both] for one, runs in pair.items()}
+    return {row: paired, (BASELINE, row[1]): [base[run.seeds[1]] for run in paired]}
 
 
 def _sides(grid: Grid, task: str, cells: Cells) -> dict[Row, dict[str, tuple[float, Shares, tuple]]]:

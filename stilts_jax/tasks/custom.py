@@ -205,6 +205,9 @@ def _make_task(
             what, fix = f"{role}={given[role]!r} has no file.", nearest(given[role], splits)
             raise ConfigError(what, where=where, fix=fix)
         given.setdefault(role, usual if usual in splits else other)
+    dev = os.fspath(data["files"].get("dev", ""))
+    if dev and "{language}" not in dev and not data["language_column"] and given["reported"] != "dev":
+        given.setdefault("split_languages", {"dev": (language,)})
     return Task(name=name, kind=kind, sources=sources, **given)
 
 

@@ -16,9 +16,8 @@ TASK = Task(
     labels_file="vqa_v2/trainval_ans2label.json",
     metric="vqa_accuracy",
     pictures="seen",
-    hyperparameters={
-        "paper": Hyperparameters(4e-5, 256, 5, max_length=64)
-    },  # IGLUE's for GQA, but for the length
+    # IGLUE's for GQA, but for the length.
+    hyperparameters={"paper": Hyperparameters(4e-5, 256, 5, max_length=64)},
     counts={"dev": 214_354},  # what trains depends on the answers that there are
     sources=tuple(
         files(f"vqa_v2/v2_*mscoco_{part}_*.json", answer_vqa(part), split, read=read_vqa)

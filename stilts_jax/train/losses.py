@@ -209,14 +209,12 @@ def check_batch(batch: Mapping[str, Any], params: Mapping[str, Any], head: str) 
             raise TrainingError(what, where=where, fix="give 1 for what counts, and 0 for what does not")
     targets, weights = (arrays.get(name, np.zeros(())) for name in ("masked_targets", "masked_weights"))
     if targets.ndim and targets.shape == weights.shape:  # other shapes are refused with the batch
-        arrays["masked_targets"] = np.where(weights > 0, targets, 0)  # places not used may hold anything
-    if (
-        "masked_positions" in arrays and "tokens" in arrays
-    ):  # but be none that is not there, whose gradient is NaN
+        # Places that are not used may hold anything, and those below zero are not used.
+        arrays["masked_targets"] = np.where((weights > 0) & (targets >= 0), targets, 0)
+    places, length = arrays.get("masked_positions", np.zeros(())), arrays.get("tokens", np.zeros(0)).shape[-1]
+    if places.ndim and length:  # the gradient of one that is not there is NaN, whatever its weight
         fix = "places are counted from 0; give 0 where none is masked, with a weight of 0"
-        _check_range(
-            arrays["masked_positions"], 0, arrays["tokens"].shape[-1], "masked_positions", "places", fix
-        )
+        _check_range(places, 0, length, "masked_positions", "places", fix)
     for name in ("tokens", "pair_tokens", "masked_targets"):
         if name in arrays:
             check_tokens(arrays[name], params["encoder"]["embeddings"]["word"].shape[0], name)

@@ -152,11 +152,8 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
             raise ConfigError(what, where="make_optimizer", fix=fix)
         whole = [isinstance(one, Mapping) for one in (params["encoder"], params["heads"])]
         if not all(whole):  # optax's masks by prefix put another node there
-            what, fix = (
-                "A part of the parameters is masked as a whole.",
-                "give the mask a label for each array",
-            )
-            raise ConfigError(what, where="make_optimizer", fix=fix)
+            fix = "give the mask a label for each array"
+            raise ConfigError("The parameters are masked by parts.", where="make_optimizer", fix=fix)
         heads = {name: init_part(head) for name, head in params["heads"].items()}
         return {"encoder": init_part(params["encoder"]), "heads": heads}
 

@@ -21,11 +21,13 @@ from jax._src import cloud_tpu_init
 
 import stilts_jax as sj
 from stilts_jax import load_results
+from stilts_jax.commands.score import _format
 from stilts_jax.config import load_config, to_settings
 from stilts_jax.distributed import _is_cluster
-from stilts_jax.errors import ConfigError, TrainingError, explain
+from stilts_jax.errors import ConfigError, DataError, TrainingError, explain
 from stilts_jax.experiment import models
 from stilts_jax.experiment.grid import run_grid
+from stilts_jax.experiment.predict import _read_texts
 from stilts_jax.experiment.results import read_result
 from stilts_jax.features.build import load_or_build
 from stilts_jax.features.records import Features, Ragged
@@ -35,11 +37,15 @@ from stilts_jax.report import write_report
 from stilts_jax.report.significance import Comparisons
 from stilts_jax.report.statistics import correlate
 from stilts_jax.tasks import get_task
-from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples
+from stilts_jax.tasks.custom import classify_task
+from stilts_jax.tasks.sources.files import find_files
+from stilts_jax.tasks.sources.inventory import prepare
+from stilts_jax.tasks.sources.read import DataSource, available_languages, read_examples, read_retrieval
 from tests.launch.test_launch import TPU, call  # noqa: F401
 from tests.report.made_up_grid import make_record, write_right
 from tests.report.made_up_grid import write_record as write_result
 from tests.report.test_grid import read as read_grid
+from tests.typed import results, stilts
 
 pytestmark = pytest.mark.slow
 
@@ -187,7 +193,9 @@ def test_only_buckets_that_orbax_writes_to_are_taken():
         OSError(errno.ENOTCONN, "Not connected"),
     ],
 )
-def test_what_object_stores_raise_is_explained(error):
+def test_what_object_stores_raise_is_explained(error, monkeypatch):
+    assert explain(FileNotFoundError("my_lexicon.txt")) is None  # of a program's own, where there is no store
+    monkeypatch.setitem(sys.modules, "gcsfs", sys)
     assert explain(error) and explain(error).fix
     assert explain(OSError("2 of 3 files did not come")) is None  # what says itself what is wrong
 
@@ -414,6 +422,7 @@ def test_targets_below_zero_are_ignored_in_every_loss():
     expected = loss(given, _masked_batch(masked_weights=weights), None)
     found = loss(given, _masked_batch(masked_targets=np.array([[7, 8], [9, -100]])), None)
     assert float(found[1]) == 3 and float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    sj.check_batch(_masked_batch(masked_targets=np.array([[7, 8], [9, -100]])), params, "text")
     far = _masked_batch(masked_positions=np.array([[1, 2], [3, 8]]), masked_weights=weights)
     with pytest.raises(TrainingError, match="places"):
         sj.check_batch(far, params, "text")
@@ -476,3 +485,142 @@ def test_a_run_that_one_side_lacks_takes_no_interval_away(tmp_path):
         grid = read_grid(tmp_path / folder)
         found.append(Comparisons(grid).tests[("mnli", "en"), "xnli"].interval)
     assert found[0] == found[1] and found[0].error_items > 0 and found[0].error_seeds > 0
+
+
+def test_a_row_of_several_intermediate_seeds_lacks_a_run(tmp_path):
+    """Each of its runs stands against the baseline of its target seed, so means are not of the same weights."""
+    generator = np.random.default_rng(3)
+    for row, seeds in (
+        ("none", (None, 0)),
+        ("none", (None, 1)),
+        ("mnli", (0, 0)),
+        ("mnli", (1, 0)),
+        ("mnli", (0, 1)),
+    ):
+        share = 0.5 + 0.1 * (row == "mnli") + 0.1 * (seeds[1] or 0)
+        write_right(tmp_path, row, seeds, {"xnli": {"de": generator.random(300) < share}})
+    grid = read_grid(tmp_path)
+    test = Comparisons(grid).tests[("mnli", "en"), "xnli"]
+    assert test.interval.difference == pytest.approx(grid.number(("mnli", "en"), "xnli").difference)
+
+
+def test_languages_that_overlap_and_then_do_not_are_all_kept(demo, tmp_path):
+    """The number of examples is not known then, which once ended in a crash after all scoring."""
+    command = (
+        "grid",
+        "--config=toy:size=test",
+        f"--data_root={demo[0] / 'world/data'}",
+        f"--workdir={tmp_path}",
+    )
+    command += (f"--config.encoder={demo[0] / 'encoder'}", "--config.experiment.intermediates=none")
+    command += ("--config.experiment.targets=udpos", "--config.train.max_steps=1")
+    for asked in ("de+ru", "ru+en", "zh"):
+        stilts(*command, f"--config.experiment.languages={asked}")
+    (result,) = results(tmp_path).values()
+    assert set(result["scores"]["udpos"]["test"]["f1"]) == {"de", "ru", "en", "zh"}
+    # What is read by retrieval alone takes nothing from others; another limit does, and says so.
+    stilts(*command, "--config.experiment.languages=zh", "--config.model.retrieval_layer=1")
+    said = stilts(*command, "--config.experiment.languages=zh", "--config.evaluation.limit=4")
+    assert "scores of udpos that were made with other options" in said
+    (result,) = results(tmp_path).values()
+    assert set(result["scores"]["udpos"]["test"]["f1"]) == {"zh"}
+
+
+def test_a_file_beside_the_folders_of_phases_ends_nothing(tmp_path):
+    (tmp_path / "none.tar.gz").write_text("packed")
+    assert read_result(tmp_path / "none.tar.gz") is None
+
+
+def test_codes_of_files_are_no_zero_shot_transfer_either(tmp_path):
+    record = make_record("none", "xnli", {"xnli": {"accuracy": {"pt_BR": 50.0, "de": 45.0}}}, seeds=(None, 0))
+    record["phase"]["source_language"] = "pt_BR"
+    write_result(tmp_path, record)
+    frame = load_results(tmp_path).set_index("language")
+    assert not frame.zero_shot["pt_BR"] and frame.zero_shot["de"]
+
+
+def test_a_source_that_was_asked_for_is_read(tmp_path):
+    write_whole(tmp_path / "panx/train-de.tsv", "de:Ein\tO\n\n")
+    for kinds in ({"panx@de": "hub"}, {"panx": "hub"}):
+        assert DataSource(tmp_path, "files", kinds).kind_of(get_task("panx@de"), "train") == "hub"
+
+
+def test_one_walk_finds_plain_and_packed_files(tmp_path):
+    for name in ("a/de_one-ud-train.conllu", "b/de_two-ud-train.conllu.gz", "b/de_two-ud-train.conllu.bak"):
+        write_whole(tmp_path / name, "")
+    write_whole(tmp_path / "b/de_one-ud-train.conllu.gz", "")
+    found = find_files(tmp_path, "**/de_*-ud-train*.conllu")
+    assert [one.relative_to(tmp_path).as_posix() for one in found] == [
+        *("a/de_one-ud-train.conllu", "b/de_one-ud-train.conllu.gz", "b/de_two-ud-train.conllu.gz"),
+    ]
+    assert find_files(tmp_path, "a/de_one-ud-train.conllu") and not find_files(tmp_path, "c/*.conllu")
+
+
+def test_own_tasks_dev_set_in_its_own_language_lacks_nothing(tmp_path):
+    rows = "text,label\nhello,a\nbye,b\n"
+    files = {"train": "own/train.csv", "dev": "own/dev.csv", "test": "own/test-{language}.csv"}
+    task = classify_task("doors", labels=("a", "b"), languages=("en", "de"), files=files)
+    for path in ("train", "dev", "test-en", "test-de"):
+        write_whole(tmp_path / f"own/{path}.csv", rows)
+    splits, _ = prepare([task], DataSource(tmp_path))
+    assert not any(one.note for one in splits) and {one.language for one in splits if one.split == "dev"} == {
+        "en"
+    }
+
+
+def test_every_task_that_was_asked_for_is_scored_or_named():
+    said = _format(
+        {"tasks": {"xcopa": {"mean": 50.0, "languages": {"et": 50.0}}}, "mean": 50.0, "missing": ["xnli"]}
+    )
+    assert "tasks without predictions or gold: xnli" in said
+
+
+def test_words_in_a_list_and_empty_lines_of_a_table_to_predict(tmp_path):
+    write_whole(tmp_path / "words.jsonl", '{"words": ["Rubo", "wants"]}\n{"words": "a b"}\n')
+    assert [text for _, text in _read_texts(tmp_path / "words.jsonl", "tag", {})] == [
+        ["Rubo", "wants"],
+        ["a", "b"],
+    ]
+    for name, table in (("one", "text\na\n\nb\n"), ("two", "text\tpair\na\tb\n\nc\td\n")):
+        write_whole(tmp_path / f"{name}.tsv", table)
+        with pytest.raises(DataError, match="empty"):
+            list(_read_texts(tmp_path / f"{name}.tsv", "classify", {}))
+    write_whole(tmp_path / "end.tsv", "\ntext\tpair\na\tb\n\n\n")
+    assert len(list(_read_texts(tmp_path / "end.tsv", "classify", {}))) == 1
+
+
+def test_a_dual_encoder_in_transformers_layout_is_evaluated_by_its_pooler(demo, tmp_path):
+    """As `stilts export` writes one; without a pooler there is nothing that a folder of transformers could hold."""
+    loaded = sj.load_encoder(demo[0] / "encoder")
+    model = sj.Model(loaded.config, (("pairs", sj.HeadConfig(kind="embed", pooling="pooler")),))
+    params = sj.init_params(model, jax.random.key(0), loaded.params)
+    head = sj.TaskHead(model.head("pairs"), params["heads"]["pairs"])
+    folder = sj.export_encoder(
+        tmp_path / "dual", loaded.config, params["encoder"], tokenizer_folder=demo[0] / "encoder", head=head
+    )
+    data, test = demo[0] / "world/data", get_task("lareqa")
+    sets = {"en": read_retrieval(test, "test", "en", DataSource(data))}
+    command = ("eval", folder, "--task=lareqa", f"--data_root={data}", "--config.experiment.languages=en")
+    stilts(*command, f"--out={tmp_path / 'out'}")
+    (scores,) = json.loads((tmp_path / "out/scores.json").read_text())["scores"].values()
+    # By hand: unit vectors of tanh(W h_0 + b), ranked by their products.
+    texts = [[one.text for one in side] for side in (sets["en"].queries, sets["en"].candidates)]
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    theirs, tokenizer = (
+        getattr(transformers, one).from_pretrained(folder) for one in ("AutoModel", "AutoTokenizer")
+    )
+    vectors = []
+    for side, length in zip(texts, (96, 128)):
+        given = tokenizer(side, padding=True, truncation=True, max_length=length, return_tensors="pt")
+        with torch.no_grad():
+            found = theirs.eval()(**given).pooler_output.numpy()
+        vectors.append(found / np.linalg.norm(found, axis=1, keepdims=True))
+    products = vectors[0] @ vectors[1].T
+    best = np.sort(products, axis=1)
+    first = [sets["en"].candidates[place].id for place in products.argmax(axis=1)]
+    ranked = json.loads((tmp_path / "out/predictions/lareqa/test-en.json").read_text())
+    sure = best[:, -1] - best[:, -2] > 1e-6
+    differ = [
+        one.id for one, name, gap in zip(sets["en"].queries, first, sure) if gap and ranked[one.id][0] != name
+    ]
+    assert scores["test"]["map"]["en"] > 0 and sure.sum() > 10 and not differ

@@ -1,5 +1,6 @@
 """Finds the files of a task under the data root, and opens their rows."""
 
+import fnmatch
 import functools
 import glob
 import hashlib
@@ -35,7 +36,13 @@ def find_files(root: Path, pattern: str) -> tuple[Path, ...]:
     """Returns the files that a filled pattern names; a ``.gz`` is taken where the plain file is missing."""
     whole = os.path.join(glob.escape(str(root)), pattern.replace("[", "[[]"))
     # A broken link is there: whoever reads it says so, while a language that is not found is left out.
-    found = {name for end in ("", ".gz") for name in glob.glob(whole + end, recursive=True)}
+    folder, last = os.path.split(whole)
+    if glob.has_magic(last) and last != "**":  # one walk finds both: that of all treebanks takes a while
+        wanted = [re.compile(fnmatch.translate(last + end)) for end in ("", ".gz")]
+        every = glob.glob(os.path.join(folder, f"{last}*"), recursive=True)
+        found = {name for name in every if any(one.match(os.path.basename(name)) for one in wanted)}
+    else:
+        found = {name for end in ("", ".gz") for name in glob.glob(whole + end, recursive=True)}
     names = {name for name in found if not os.path.isdir(name)}
     ordered = sorted(names, key=lambda name: (os.path.basename(name), name))  # as XTREME joins treebanks
     return tuple(Path(name) for name in ordered if not name.endswith(".gz") or name[:-3] not in names)

@@ -22,6 +22,7 @@ import numpy as np
 from stilts_jax.errors import DataError
 from stilts_jax.files import digest_file
 from stilts_jax.tasks.sources.converters import Converter, Labels, index_labels
+from stilts_jax.tasks.sources.files import state_of
 from stilts_jax.tasks.sources.rows import BadRow, Problems, Row, check_text, read_json
 from stilts_jax.tasks.spec import UNKNOWN_LABEL, ClassifyExample, Example, names, pairs
 
@@ -122,12 +123,18 @@ def check_picture(root: Path, picture: str, encoder: str = "") -> None:
         raise BadRow(f"there is no picture {name[:80]!r} in {found.path}")
 
 
+@functools.lru_cache(maxsize=256)  # gigabytes, which every task and control asks for
+def _digest(path: Path, *state: int) -> str:
+    return digest_file(path)
+
+
 def hash_pictures(root: Path, pictures: Sequence[str], encoder: str = "") -> str:
     """Returns a hash of names and sizes of pictures; of features, of the whole file of each folder."""
     places = [one.rpartition("/")[::2] for one in pictures]
     folders = {folder: open_pictures(root, folder, encoder) for folder in sorted({one for one, _ in places})}
     state = [f"{name}:{folders[folder].state(name)}" for folder, name in places]
-    state += [digest_file(one.path / ARRAY) for one in folders.values() if encoder]
+    arrays = [one.path / ARRAY for one in folders.values() if encoder]
+    state += [_digest(*one) for one in state_of(arrays)]
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 

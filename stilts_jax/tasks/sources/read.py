@@ -39,9 +39,11 @@ class DataSource:
 
         A translation that was made for training may lie in files, whatever English is read from.
         """
-        kind = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0], self.kind))
-        kinds = [one for one in dict.fromkeys((kind, *KINDS)) if one in source_kinds(task, split)]
-        if "@" in task.name and split == "train":
+        said = self.per_task.get(task.name, self.per_task.get(task.name.partition("@")[0]))
+        kinds = [
+            one for one in dict.fromkeys((said or self.kind, *KINDS)) if one in source_kinds(task, split)
+        ]
+        if "@" in task.name and split == "train" and not said:
             kinds.sort(key=lambda one: not self._has(task, split, one))
         return next(iter(kinds), "files")
 
@@ -93,7 +95,10 @@ def locate(task: Task, split: str, language: str, source: DataSource) -> list[tu
 
 def find_paths(task: Task, split: str, language: str, source: DataSource) -> tuple[Path, ...]:
     """Returns the files that a split is read from, or raises ``DataError``."""
-    located = locate(task, split, language, source)
+    return _paths_of(task, locate(task, split, language, source), source)
+
+
+def _paths_of(task: Task, located: Sequence[tuple[Source, Found]], source: DataSource) -> tuple[Path, ...]:
     paths = [path for _, roles in located for role in sorted(roles) for path in roles[role]]
     return (*paths, *(files.find_files(source.root, task.labels_file) if task.labels_file else ()))
 
@@ -300,18 +305,23 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     """Returns a hash of what a split is read from, by its bytes and not its path, and of how these become examples."""
     labels = [] if task.labels_file else task.labels  # those of a labels file are in its bytes
     declared: list[Any] = [task.kind, labels, task.keep]
-    for one, found in locate(task, split, language, source):
+    located = locate(task, split, language, source)
+    for one, found in located:
         read = files.reader_of(one, found[""][0].name) if one.kind == "files" and "" in found else None
         # To a task of one's own languages are added, and none of them says how another one is read.
         own = ":" in task.reference
         codes = {ours: theirs for ours, theirs in one.codes.items() if not own or ours == language}
         declared += [read, one.convert, one.build, one.by_language, codes]
     made_of = hashlib.blake2b(json.dumps(describe(declared)).encode(), digest_size=8).hexdigest()
-    content = files.hash_files(find_paths(task, split, language, source))
+    content = files.hash_files(_paths_of(task, located, source))
     name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
     if task.pictures in ("", "blind"):
         return f"{name}-blind" if task.pictures else name
-    key = name, source.root, source.pictures
+    key = (
+        f"{split}-{language}-{made_of}-{content}",
+        source.root,
+        source.pictures,
+    )  # controls show the same ones
     if key not in _PICTURES:
         rows = read_examples(task, split, language, source)
         shown = {picture for row in rows for picture in getattr(row, "pictures", ())}
