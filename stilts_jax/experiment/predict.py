@@ -29,7 +29,7 @@ _CHUNK = 16384  # rows of a file that are in memory at once
 # By kind of head: what one of the texts must be, and what a file has it in.
 _FORMS = {
     "classify": ("a text, or a pair (text, text)", "the column text, or text and pair"),
-    "tag": ("a list of words", "the column words, a text with blanks between them"),
+    "tag": ("a list of words", "the column words, a text with blanks between them (in .jsonl also a list)"),
     "span": ("a pair (question, context)", "the columns question and context"),
     "choice": ("a pair (prompt, [choice, choice, ...])", "the columns prompt, choice1, choice2, ..."),
     "embed": ("a text", "the column text"),

@@ -99,7 +99,7 @@ BAD = {
     "no text in UTF-8": ("tag", "words\na \udce9\n", "x.tsv", "y.tsv", ("UTF-8", "x.tsv:2")),
     "no object": ("tag", '{"words": "a"}\n[1]\n', "x.jsonl", "y.tsv", ("x.jsonl:2",)),
     "an open quote": ("tag", 'words\n"a\n', "x.csv", "y.tsv", ("x.csv:",)),
-    "a list for a text": ("tag", '{"words": ["a"]}\n', "x.jsonl", "y.tsv", ("a text with blanks between",)),
+    "a list for a text": ("tag", '{"words": [7]}\n', "x.jsonl", "y.tsv", ("a text with blanks between",)),
     "one name twice": ("tag", "words\tid\tid\n", "x.tsv", "y.tsv", ("two columns", "x.tsv:1")),
     "a choice left out": ("choice", "prompt\tchoice2\na\tb\n", "x.TSV", "y.tsv", ("'choice1'", "x.TSV:2")),
     "an empty cell": ("tag", "words\tid\na b\t1\n\t2\n", "x.tsv", "y.tsv", ("words is empty", "x.tsv:3")),
