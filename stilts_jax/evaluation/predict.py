@@ -75,18 +75,13 @@ def predict(
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
     model, on_cpu = _without_training(model, mesh), jax.default_backend() == "cpu"
     stream = plan_prediction(model, features, mesh, tokens_per_batch, length_multiple)
-    run, placed = _compile(model, head, layer, features.kind, mesh), _place(params, model, mesh)
-    config: Any = jax.config
-    precision = config.jax_default_matmul_precision
+    run = _bind(model, params, head, layer, features.kind, mesh)
     batches, shapes = counted(len(stream), "batch", "es"), counted(len(stream.shapes), "shape")
     label = f"{name}: {counted(len(features), 'row')} in {batches} of {shapes}"
 
     def make(index: int) -> tuple[Batch, Arrays]:
         batch = stream.batch_at(index)
-        arrays = shard_batch(batch.arrays, mesh)
-        # Other threads call this, which do not know the caller's ``with``.
-        with jax.set_mesh(mesh), jax.default_matmul_precision(precision):
-            outputs = run(placed, arrays)
+        outputs = run(shard_batch(batch.arrays, mesh))
         # An accelerator works through a queue, which this thread keeps filled.
         return batch, jax.block_until_ready(outputs) if on_cpu else outputs
 
@@ -119,6 +114,21 @@ def _measure_parts(model: Model, features: Features, head: str | None, layer: An
         LAYER.check(layer, "layer", "predict")
     check_tokens(features.columns["tokens"].values, encoder.vocab_size, head or "embed")
     return lengths
+
+
+def _bind(
+    model: Model, params: Mapping[str, Any], head: str | None, layer: Layer | None, kind: str, mesh: Mesh
+) -> Callable[[Arrays], Arrays]:
+    """Returns the compiled function of a batch; other threads may call it, which do not know the caller's ``with``."""
+    run, placed = _compile(model, head, layer, kind, mesh), _place(params, model, mesh)
+    config: Any = jax.config
+    precision = config.jax_default_matmul_precision
+
+    def compute(arrays: Arrays) -> Arrays:
+        with jax.set_mesh(mesh), jax.default_matmul_precision(precision):
+            return run(placed, arrays)
+
+    return compute
 
 
 def _without_training(model: Model, mesh: Mesh) -> Model:

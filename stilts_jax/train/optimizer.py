@@ -150,8 +150,7 @@ def make_optimizer(config: OptimizerConfig, rates: optax.Schedule | None = None)
             what = f"The recipe's optimizer is for parameters {{'encoder', 'heads'}}, these are {found}."
             fix = "arrange them so, or give the recipe's rates to one of optax: optax.adamw(config.rates())"
             raise ConfigError(what, where="make_optimizer", fix=fix)
-        whole = [isinstance(one, Mapping) for one in (params["encoder"], params["heads"])]
-        if not all(whole):  # optax's masks by prefix put another node there
+        if not all(isinstance(params[one], Mapping) for one in found):  # optax's masks put another node there
             fix = "give the mask a label for each array"
             raise ConfigError("The parameters are masked by parts.", where="make_optimizer", fix=fix)
         heads = {name: init_part(head) for name, head in params["heads"].items()}
