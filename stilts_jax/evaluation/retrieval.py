@@ -77,9 +77,8 @@ class Embedder:
         options: dict[str, Any] = {"head": self.head, "layer": self.layer, "length_multiple": 16}
         options |= {"tokens_per_batch": self.tokens_per_batch, "mesh": self.mesh, "progress": self.progress}
         vectors = predict(self.model, self.params, features, **options)["vectors"]
-        return (
-            vectors if len(unique) == len(texts) else vectors[numbers]
-        )  # of all layers a copy is many gigabytes
+        # Of all layers a copy is many gigabytes.
+        return vectors if len(unique) == len(texts) else vectors[numbers]
 
 
 def pair_up(forward: Neighbours, backward: Neighbours) -> list[tuple[int, int, float]]:

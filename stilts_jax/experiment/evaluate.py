@@ -258,7 +258,7 @@ def _choose_head(
     fitting = [name for name, head in heads.items() if head.config.kind == task.kind]
     own = (asked or "", *(get_task(one).name for one in task.train_on[-1:]), task.name)
     name = next((one for one in own if one in heads), fitting[0] if len(fitting) == 1 else None)
-    if name is None and task.kind == "embed" and "pooler" in model.params:
+    if not heads and task.kind == "embed" and "pooler" in model.params:
         # A dual encoder in transformers' layout: its vectors are the pooler's.
         pooler: Any = {"pooler": model.params["pooler"], "logit_scale": np.ones([], np.float32)}
         return {task.name: TaskHead(HeadConfig(kind="embed", pooling="pooler"), pooler)}

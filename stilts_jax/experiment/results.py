@@ -92,22 +92,26 @@ def describe_phase(phase: Phase, context: "Context") -> dict[str, Any]:
 
 def find_kept(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
     """Returns the tasks of an earlier result that are not asked for, or were scored so in all languages asked for."""
-    asked, alike = context.evaluation_record(phase)["tasks"], _scored_alike(result, phase, context)
-    wanted = {name: one["data"] for name, one in asked.items()}
+    asked = context.evaluation_record(phase)
+    alike = _scored_alike(result, asked, phase, context)
+    wanted = {name: one["data"] for name, one in asked["tasks"].items()}
     return [name for name, data in alike.items() if wanted.get(name, {}).items() <= data.items()]
 
 
 def find_lost(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> list[str]:
     """Returns the tasks of an earlier result of the same model whose scores a new one will not have."""
-    asked = {name: one["data"] for name, one in context.evaluation_record(phase)["tasks"].items()}
-    there, alike = (result or {}).get("evaluation") or {"tasks": {}}, _scored_alike(result, phase, context)
+    asked, there = context.evaluation_record(phase), (result or {}).get("evaluation") or {"tasks": {}}
+    alike = _scored_alike(result, asked, phase, context)
+    wanted = {name: one["data"] for name, one in asked["tasks"].items()}
     scored = {name: one["data"] for name, one in there["tasks"].items() if name not in alike}
-    return sorted(name for name, data in scored.items() if data.keys() - asked.get(name, {}).keys())
+    return sorted(name for name, data in scored.items() if data.keys() - wanted.get(name, {}).keys())
 
 
-def _scored_alike(result: Mapping[str, Any] | None, phase: Phase, context: "Context") -> dict[str, dict]:
-    """By task the data that an earlier result of the same model was scored on, where the new one is scored so too."""
-    there, asked = (result or {}).get("evaluation"), context.evaluation_record(phase)
+def _scored_alike(
+    result: Mapping[str, Any] | None, asked: Mapping[str, Any], phase: Phase, context: "Context"
+) -> dict[str, dict]:
+    """By task the data that an earlier result of the same model was scored on, where what is asked is scored so too."""
+    there = (result or {}).get("evaluation")
     if not result or not there or result["phase"]["key"] != context.key(phase):
         return {}
     # Retrieval alone reads how it is done, and its pools stay whole.
@@ -177,7 +181,8 @@ def write_result(
         "error": None,
     }
     if not is_new and (before := read_result(folder)):
-        _keep_languages(before, result, _scored_alike(before, phase, context).keys() - {*scores.kept})
+        alike = _scored_alike(before, result["evaluation"], phase, context)
+        _keep_languages(before, result, alike.keys() - {*scores.kept})
         _keep(before, result, scores.kept)
     write_record(folder / RESULT, result | {"evaluation_key": hash_record(result["evaluation"])})
     clear_failure(folder)

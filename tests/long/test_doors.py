@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import numpy as np
 import optax
 import pytest
 from jax._src import cloud_tpu_init
+from transformers import AutoModel, AutoTokenizer
 
 import stilts_jax as sj
 from stilts_jax import load_results
@@ -70,7 +70,6 @@ with catch_signals(), deferred():
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=os.environ | place, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "asked", done.stderr
-    assert signal.getsignal(signal.SIGTERM) is not None
 
 
 def test_a_process_with_chips_of_its_own_joins_nobody(monkeypatch):
@@ -489,7 +488,7 @@ def test_a_run_that_one_side_lacks_takes_no_interval_away(tmp_path):
 
 def test_a_row_of_several_intermediate_seeds_lacks_a_run(tmp_path):
     """Each of its runs stands against the baseline of its target seed, so means are not of the same weights."""
-    generator = np.random.default_rng(3)
+    generator, right = np.random.default_rng(3), {}
     for row, seeds in (
         ("none", (None, 0)),
         ("none", (None, 1)),
@@ -498,10 +497,18 @@ def test_a_row_of_several_intermediate_seeds_lacks_a_run(tmp_path):
         ("mnli", (0, 1)),
     ):
         share = 0.5 + 0.1 * (row == "mnli") + 0.1 * (seeds[1] or 0)
-        write_right(tmp_path, row, seeds, {"xnli": {"de": generator.random(300) < share}})
+        right[row, seeds] = generator.random(300) < share
+        write_right(tmp_path, row, seeds, {"xnli": {"de": right[row, seeds]}})
     grid = read_grid(tmp_path)
-    test = Comparisons(grid).tests[("mnli", "en"), "xnli"]
-    assert test.interval.difference == pytest.approx(grid.number(("mnli", "en"), "xnli").difference)
+    found = Comparisons(grid).tests[("mnli", "en"), "xnli"].interval
+    runs = [
+        100.0 * right["mnli", seeds] - 100.0 * right["none", (None, seeds[1])]
+        for seeds in ((0, 0), (1, 0), (0, 1))
+    ]
+    by_item = np.mean(runs, axis=0)
+    assert found.difference == pytest.approx(by_item.mean())
+    assert found.difference == pytest.approx(grid.number(("mnli", "en"), "xnli").difference)
+    assert found.error_items == pytest.approx(by_item.std(ddof=1) / 300**0.5)
 
 
 def test_languages_that_overlap_and_then_do_not_are_all_kept(demo, tmp_path):
@@ -543,6 +550,19 @@ def test_a_source_that_was_asked_for_is_read(tmp_path):
     write_whole(tmp_path / "panx/train-de.tsv", "de:Ein\tO\n\n")
     for kinds in ({"panx@de": "hub"}, {"panx": "hub"}):
         assert DataSource(tmp_path, "files", kinds).kind_of(get_task("panx@de"), "train") == "hub"
+    # Files serve where what was asked for lacks a translation, and nothing serves in place of files.
+    for at_hub, in_files, asked, read in (
+        (False, True, "hub", "files"),
+        (True, True, "hub", "hub"),
+        (False, False, "hub", "hub"),
+        (True, False, "files", "files"),
+    ):
+        root = tmp_path / f"{at_hub}{in_files}{asked}"
+        if at_hub:
+            write_whole(root / "hub/google/xtreme/PAN-X.de/train/0.parquet", "rows")
+        if in_files:
+            write_whole(root / "panx/train-de.tsv", "de:Ein\tO\n\n")
+        assert DataSource(root, asked).kind_of(get_task("panx@de"), "train") == read
 
 
 def test_one_walk_finds_plain_and_packed_files(tmp_path):
@@ -589,6 +609,7 @@ def test_words_in_a_list_and_empty_lines_of_a_table_to_predict(tmp_path):
     assert len(list(_read_texts(tmp_path / "end.tsv", "classify", {}))) == 1
 
 
+@pytest.mark.parity
 def test_a_dual_encoder_in_transformers_layout_is_evaluated_by_its_pooler(demo, tmp_path):
     """As `stilts export` writes one; without a pooler there is nothing that a folder of transformers could hold."""
     loaded = sj.load_encoder(demo[0] / "encoder")
@@ -605,10 +626,8 @@ def test_a_dual_encoder_in_transformers_layout_is_evaluated_by_its_pooler(demo, 
     (scores,) = json.loads((tmp_path / "out/scores.json").read_text())["scores"].values()
     # By hand: unit vectors of tanh(W h_0 + b), ranked by their products.
     texts = [[one.text for one in side] for side in (sets["en"].queries, sets["en"].candidates)]
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    theirs, tokenizer = (
-        getattr(transformers, one).from_pretrained(folder) for one in ("AutoModel", "AutoTokenizer")
-    )
+    torch = pytest.importorskip("torch")
+    theirs, tokenizer = (one.from_pretrained(folder) for one in (AutoModel, AutoTokenizer))
     vectors = []
     for side, length in zip(texts, (96, 128)):
         given = tokenizer(side, padding=True, truncation=True, max_length=length, return_tensors="pt")

@@ -43,16 +43,17 @@ class DataSource:
         kinds = [
             one for one in dict.fromkeys((said or self.kind, *KINDS)) if one in source_kinds(task, split)
         ]
-        if "@" in task.name and split == "train" and not said:
-            kinds.sort(key=lambda one: not self._has(task, split, one))
-        return next(iter(kinds), "files")
+        first: SourceKind = next(iter(kinds), "files")
+        if "@" in task.name and split == "train" and not said and "files" in kinds[1:]:
+            has = {kind: self._has(task, split, kind) for kind in kinds}
+            return "files" if has["files"] and not has[first] else first
+        return first
 
     def hint(self) -> str:
         """Returns what to add to a ``fix``: data were fetched from a place that is not read."""
-        unread = (kind for kind in ("hub", "tfds") if kind != self.kind and (self.root / kind).is_dir())
-        return "".join(
-            f"; add --config.data.source={kind} where they were fetched from there" for kind in unread
-        )
+        unread = [kind for kind in ("hub", "tfds") if kind != self.kind and (self.root / kind).is_dir()]
+        fix = "; add --config.data.source={} where they were fetched from there"
+        return "".join(fix.format(kind) for kind in unread)
 
     def _has(self, task: Task, split: str, kind: SourceKind) -> bool:
         places = [one for one in task.sources if one.kind == kind and split in one.splits]
@@ -317,11 +318,8 @@ def fingerprint(task: Task, split: str, language: str, source: DataSource) -> st
     name = f"{task.name}-{task.version}-{split}-{language}-{made_of}-{content}"
     if task.pictures in ("", "blind"):
         return f"{name}-blind" if task.pictures else name
-    key = (
-        f"{split}-{language}-{made_of}-{content}",
-        source.root,
-        source.pictures,
-    )  # controls show the same ones
+    # Controls show the same ones.
+    key = f"{split}-{language}-{made_of}-{content}", source.root, source.pictures
     if key not in _PICTURES:
         rows = read_examples(task, split, language, source)
         shown = {picture for row in rows for picture in getattr(row, "pictures", ())}
