@@ -32,8 +32,8 @@ setup(
         "pyarrow>=24",
         "numpy>=2.0",
         "scipy>=1.14",
-        "pandas>=2.2",
-        "jinja2>=3.1",
+        "pandas>=2.2.2",
+        "jinja2>=3.1.6",  # which pandas needs for LaTeX
         "matplotlib>=3.9",
         "pillow>=11",
         "ml-collections>=1.1,<2",
