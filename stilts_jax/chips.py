@@ -140,16 +140,18 @@ def topology_devices(topology: Topology) -> list[Any]:
 
 
 def compiler_options() -> dict[str, int] | None:
-    """Returns an option of ``jax.jit``: on a CPU LLVM's first level.
+    """Returns options of ``jax.jit``: on a CPU LLVM's first level, and vectors as wide as it has them.
 
-    Steps are as fast, and compiled in three quarters of the time, what draws an encoder in two fifths.
+    At that level steps are as fast, and compiled in three quarters of the time, what draws an encoder in two fifths.
+    Wide vectors (XLA takes halves of AVX-512) make predictions 4 % faster and steps 2 %.
     """
     import jax
 
-    name = "xla_backend_optimization_level"
-    is_set = name in os.environ.get("XLA_FLAGS", "")
+    chosen = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
     # JAX refuses options of a program within another one: it is compiled as that is.
-    return None if is_set or in_program() or jax.default_backend() != "cpu" else {name: 1}
+    if in_program() or jax.default_backend() != "cpu":
+        return None
+    return {name: value for name, value in chosen.items() if name not in os.environ.get("XLA_FLAGS", "")}
 
 
 def in_program() -> bool:
