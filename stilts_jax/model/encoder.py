@@ -190,8 +190,10 @@ def encode(
         rate = 0.0 if dropout_key is None else config.attention_dropout
         form: Any = {"seq_len": visible.shape[1], "head_dim": config.head_dim, "dropout": rate}
         form |= {"packed": segments is not None, "gaps": visual is not None}
-        backend = layers.choose_backend(compute, layers.platform_of(compute), **form).name
-        attend = partial(layers.attention, visible=visible, backend=backend, dropout=rate, places=places)
+        platform = layers.platform_of(compute)
+        backend = layers.choose_backend(compute, platform, **form).name
+        options: Any = {"dropout": rate, "places": places, "divide_late": platform == "cpu"}
+        attend = partial(layers.attention, visible=visible, backend=backend, **options)
         embedding_key, keys = _dropout_keys(dropout_key, jnp.shape(tokens), config.num_layers)
         hidden = bind(params["embeddings"], Embeddings, config, compute)(ids, position_ids, embedding_key)
         if visual is not None:

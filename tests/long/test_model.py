@@ -22,7 +22,7 @@ from stilts_jax.model import (
     init_params,
 )
 from stilts_jax.model.encoder import Layer
-from stilts_jax.model.layers import row_keys
+from stilts_jax.model.layers import attention, row_keys
 from stilts_jax.train.losses import make_loss
 from stilts_jax.train.optimizer import OptimizerConfig, make_optimizer
 from stilts_jax.train.step import TrainState, train_step
@@ -198,3 +198,21 @@ def test_dropout_of_pictures_does_not_depend_on_how_far_texts_are_padded():
     real, length = tokens != config.pad_id, tokens.shape[1]
     longer = run(np.pad(tokens, ((0, 0), (0, 7)), constant_values=config.pad_id))[:, :length]
     np.testing.assert_allclose(longer[real], run(tokens)[real], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_attention_that_divides_late_is_the_same(packed):
+    """Outputs and gradients, with dropout; of rows of nothing but pads too."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    query, key, value, weight = (jax.random.normal(one, (3, 12, 2, 8)) for one in keys)
+    numbers = jnp.asarray([[1] * 5 + [2] * 4 + [0] * 3, [1] * 12, [0] * 12])
+    visible = numbers if packed else numbers > 0
+
+    def attend(query, key, value, late):
+        options = {"dropout": 0.1, "dropout_key": jax.random.key(1), "divide_late": late}
+        return attention(3 * query, key, value, visible, **options)
+
+    gradient = jax.grad(lambda *given: (attend(*given) * weight).sum(), argnums=(0, 1, 2))
+    for fun in (attend, gradient):
+        usual, late = (jnp.stack(fun(query, key, value, one)) for one in (False, True))
+        np.testing.assert_allclose(late, usual, rtol=1e-5, atol=1e-5)
