@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from stilts_jax.train.losses import check_tokens
 
 Arrays = Mapping[str, jax.Array]
 Rows = dict[str, np.ndarray]
-Layer = int | Literal["all"]
+Layer = int | tuple[int, ...]
 
 NUM_BEST = 20  # spans that a window offers
 MAX_ANSWER_TOKENS = 30
@@ -62,14 +62,14 @@ def predict(
         >>> sj.predict(model, params, features, head=None)["vectors"].shape
         (2, 32)
 
-    Without a head (None) the states of ``layer`` are averaged over all tokens (0: the embeddings; None: 14 of 24), or
-    "all" of them in one pass. ``tokens_per_batch`` counts padded tokens on all devices together (0: by the device and
+    Without a head (None) the states of ``layer`` are averaged over all tokens (0: the embeddings; None: 14 of 24);
+    or of several, in one pass. ``tokens_per_batch`` counts padded tokens on all devices together (0: by the device and
     the rows); more in ``length_multiple`` means fewer shapes to compile. The axes ``data`` and ``fsdp`` of a mesh share
     the rows; parameters that lie on the mesh stay as they lie, others are cut by ``RULES``.
 
     Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
-    [N]; embed: ``vectors`` [N, D], or [N, L + 1, D] for "all" layers.
+    [N]; embed: ``vectors`` [N, D], or [N, L, D] for L layers.
     """
     kept, lengths = Rows(), _measure_parts(model, features, head, layer)
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
@@ -110,8 +110,8 @@ def _measure_parts(model: Model, features: Features, head: str | None, layer: An
         raise ConfigError(what, where="predict, features", fix="give each row both")
     what = f"Batches are padded with token {PAD_ID}, and this encoder's pad_id is {encoder.pad_id}."
     encoder.refuse(encoder.pad_id != PAD_ID, what, "pad_id", "call apply_model on batches of your own")
-    if layer not in (None, "all"):
-        LAYER.check(layer, "layer", "predict")
+    for one in () if layer is None else layer if isinstance(layer, tuple) else (layer,):
+        LAYER.check(one, "layer", "predict")
     check_tokens(features.columns["tokens"].values, encoder.vocab_size, head or "embed")
     return lengths
 
@@ -208,7 +208,8 @@ def _compile(
 ) -> Callable[[Any, Any], Arrays]:
     """The function for a batch, kept by model and head; every host gets all results: they are small."""
     wanted = default_layer(model.encoder.num_layers) if layer is None else layer
-    options: Any = {"all_hidden": True} if wanted == "all" else {"num_layers": wanted}
+    several = isinstance(wanted, tuple)
+    options: Any = {"all_hidden": several, "num_layers": max(wanted) if isinstance(wanted, tuple) else wanted}
 
     def run(params: Any, batch: Arrays) -> Arrays:
         if head is not None:
@@ -216,7 +217,7 @@ def _compile(
         tokens = batch["tokens"]
         hidden = encode(params["encoder"], tokens, config=model.encoder, compute=model.compute, **options)
         mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
-        return {"vectors": jnp.moveaxis(mean, 0, 1) if wanted == "all" else mean}
+        return {"vectors": jnp.moveaxis(mean[jnp.array(wanted)], 0, 1) if several else mean}
 
     whole, settings = NamedSharding(mesh, P()), compiler_options()
     return jax.jit(run, out_shardings=whole, compiler_options=settings)

@@ -67,7 +67,7 @@ class Embedder:
         return digest.hexdigest()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [N, D] (for all layers [N, L + 1, D])."""
+        """float32 [N, D] (for several layers [N, L, D])."""
         unique, numbers = find_unique(texts)
         if not unique:
             return np.zeros((0, self.model.encoder.hidden_size), np.float32)
@@ -77,7 +77,7 @@ class Embedder:
         options: dict[str, Any] = {"head": self.head, "layer": self.layer, "length_multiple": 16}
         options |= {"tokens_per_batch": self.tokens_per_batch, "mesh": self.mesh, "progress": self.progress}
         vectors = predict(self.model, self.params, features, **options)["vectors"]
-        # Of all layers a copy is many gigabytes.
+        # Of several layers a copy is many gigabytes.
         return vectors if len(unique) == len(texts) else vectors[numbers]
 
 

@@ -204,9 +204,13 @@ def test_bucc_takes_its_threshold_from_dev_or_stays_empty(intermediates, root, t
     assert not (folder / "test-ru.tsv").exists()
 
 
-def test_a_sweep_over_layers_tunes_each_on_dev(root, world, intermediates, tmp_path):
-    rows = ("experiment.intermediates=none", "experiment.targets=tatoeba+bucc")
-    (result,) = run(root, world, tmp_path, *rows, "model.sweep_layers=True").values()
+def test_a_sweep_over_layers_tunes_each_on_dev(root, world, intermediates, tmp_path, monkeypatch):
+    rows = ("experiment.intermediates=none", "experiment.targets=tatoeba+bucc", "model.sweep_layers=True")
+    (result,) = run(root, world, tmp_path, *rows).values()
+    # Where memory holds the vectors of one layer only, each has a pass of its own.
+    monkeypatch.setattr("stilts_jax.experiment.evaluate.total_memory", lambda: 1)
+    (apart,) = run(root, world, tmp_path / "apart", *rows).values()
+    assert apart["scores"] == result["scores"] and apart["thresholds"] == result["thresholds"]
     for task, metric, languages in (("bucc", "f1", {"de"}), ("tatoeba", "accuracy", {"de", "sw"})):
         layers = [split for split in result["scores"][task] if split.startswith("test-layer")]
         assert layers == ["test-layer0", "test-layer1", "test-layer2"]
