@@ -62,14 +62,14 @@ def predict(
         >>> sj.predict(model, params, features, head=None)["vectors"].shape
         (2, 32)
 
-    Without a head (None) the states of ``layer`` are averaged over all tokens (0: the embeddings; None: 14 of 24);
-    or of several, in one pass. ``tokens_per_batch`` counts padded tokens on all devices together (0: by the device and
-    the rows); more in ``length_multiple`` means fewer shapes to compile. The axes ``data`` and ``fsdp`` of a mesh share
-    the rows; parameters that lie on the mesh stay as they lie, others are cut by ``RULES``.
+    Without a head (None) the states of ``layer`` are averaged over all tokens (0: the embeddings; None: 14 of 24); a
+    tuple of layers takes one pass. ``tokens_per_batch`` counts padded tokens on all devices together (0: by the device
+    and the rows); more in ``length_multiple`` means fewer shapes to compile. The axes ``data`` and ``fsdp`` of a mesh
+    share the rows; parameters that lie on the mesh stay as they lie, others are cut by ``RULES``.
 
     Returns arrays [N, ...] in the order of the rows, by kind: classify, choice: ``label``; tag: ``tags``, flat and
     aligned with the tokens' values; span: ``starts``, ``ends``, ``scores`` [N, 20] (-inf: no such span) and ``null``
-    [N]; embed: ``vectors`` [N, D], or [N, L, D] for L layers.
+    [N]; embed: ``vectors`` [N, D], or [N, L, D] for a tuple of L layers.
     """
     kept, lengths = Rows(), _measure_parts(model, features, head, layer)
     name, mesh = head or "embed", auto_mesh(mesh or one_device())
@@ -110,8 +110,14 @@ def _measure_parts(model: Model, features: Features, head: str | None, layer: An
         raise ConfigError(what, where="predict, features", fix="give each row both")
     what = f"Batches are padded with token {PAD_ID}, and this encoder's pad_id is {encoder.pad_id}."
     encoder.refuse(encoder.pad_id != PAD_ID, what, "pad_id", "call apply_model on batches of your own")
+    if isinstance(layer, list | str) or layer == ():
+        what, fix = f"layer={layer!r} is no layer.", "take a number, or a tuple of one or more: (7, 14)"
+        raise ConfigError(what, where="predict", fix=fix)
     for one in () if layer is None else layer if isinstance(layer, tuple) else (layer,):
         LAYER.check(one, "layer", "predict")
+    if not len(features):  # no batch would say what the arrays are
+        fix = "give those of one example or more"
+        raise ConfigError("There are no rows.", where="predict, features", fix=fix)
     check_tokens(features.columns["tokens"].values, encoder.vocab_size, head or "embed")
     return lengths
 

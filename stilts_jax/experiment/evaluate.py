@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stilts_jax.distributed import from_main
 from stilts_jax.errors import ConfigError, DataError, nearest
 from stilts_jax.evaluation.evaluate import Evaluation, evaluate_task, find_gold
 from stilts_jax.evaluation.metrics import MAIN_VALUES, main_score
@@ -113,7 +114,8 @@ def _cut_sweep(depth: int, width: int, sets: Mapping[str, RetrievalSet]) -> list
     """
     texts = max((len(part.queries) + len(part.candidates) for part in sets.values()), default=0)
     layer_bytes = 2 * texts * width * np.dtype(np.float32).itemsize
-    count = max(total_memory() // 2 // layer_bytes, 1) if total_memory() and layer_bytes else depth + 1
+    memory = from_main(total_memory)  # hosts may have unlike limits, and run the same programs
+    count = max(memory // 2 // layer_bytes, 1) if memory and layer_bytes else depth + 1
     return [tuple(range(first, min(first + count, depth + 1))) for first in range(0, depth + 1, count)]
 
 

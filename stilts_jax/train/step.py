@@ -253,7 +253,7 @@ def _move(
         raise ConfigError(what, where="tx", fix=fix) from error
     # Gradients are float32 or wider; moments that were made of narrower parameters stay as narrow, or the next step
     # would be another program, without room to reuse.
-    moments = jax.tree.map(lambda new, old: new.astype(old.dtype), moments, state.moments)
+    moments = jax.tree.map(_keep_type, moments, state.moments)
     params = optax.apply_updates(state.params, updates)
     if skip_non_finite:
         params = jax.tree.map(partial(jnp.where, finite), params, state.params)
@@ -261,3 +261,8 @@ def _move(
             moments = jax.tree.map(partial(jnp.where, finite), moments, state.moments)
         metrics["skipped"] = ~finite
     return TrainState(step=state.step + 1, params=params, moments=moments), metrics
+
+
+def _keep_type(new: jax.Array, old: jax.Array) -> jax.Array:
+    """Returns an array in the type that it had; random keys, as optax's noise has one, can't be given another."""
+    return new if new.dtype == old.dtype else new.astype(old.dtype)
