@@ -219,6 +219,7 @@ def to_csv(table: Table) -> str:
 
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"[": "{[}"}  # at the start of a row it would be an option of the ``\\`` or rule before it
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
     | {">": r"\textgreater{}", "−": "$-$", "±": r"$\pm$", "–": "--", "ρ": r"$\rho$", "†": r"\dag{}"}
 )
