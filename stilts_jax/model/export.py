@@ -48,6 +48,9 @@ def export_encoder(
     of an embed head. Weights beyond ``file_bytes`` are cut into several files with an index, as transformers does.
     """
     folder = local_path(str(folder))
+    if dtype not in ("float32", "bfloat16"):  # in whole numbers all weights would be zeros
+        what, fix = f"Weights are not written in {dtype!r}.", "take 'float32' or 'bfloat16'"
+        raise ConfigError(what, where="export_encoder, dtype", fix=fix)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         fix = "name a new one, or remove it"
         raise EncoderError("The folder exists already.", where=str(folder), fix=fix)

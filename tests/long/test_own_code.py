@@ -62,3 +62,13 @@ def test_all_hosts_sweep_over_the_layers_alike(monkeypatch):
     texts = [EmbedExample("1", "a")]
     sets = {"de": RetrievalSet(texts, texts, {"1": ("1",)})}
     assert evaluate._cut_sweep(2, 4, sets) == [(0,), (1,), (2,)]
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "nope"])
+def test_an_export_in_other_numbers_is_refused(tmp_path, dtype):
+    """In int8 it wrote weights that were all cut to zero."""
+    model = make_model()
+    params = sj.init_params(model, KEY)
+    with pytest.raises(ConfigError, match="float32"):
+        sj.export_encoder(tmp_path / "made", model.encoder, params["encoder"], dtype=dtype)
+    assert not (tmp_path / "made").exists()
