@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from stilts_jax import progress
@@ -232,7 +233,9 @@ def test_of_two_processes_one_waits_for_what_the_other_trains_alike(demo, tmp_pa
 
 
 @pytest.mark.parametrize("targets", ["mnli/squad_v1", "xnli+xquad"])
-def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path, monkeypatch):
+def test_debug_compiles_one_shape_a_task_and_judges_nothing(targets, world, tmp_path, monkeypatch, request):
+    # What `:debug` sets for its process would stay for the tests that follow: their programs need other memory.
+    request.addfinalizer(lambda: jax.config.update("jax_debug_nans", False))
     monkeypatch.setattr(progress, "_WORTH_A_LINE", 0.0)  # however fast it is
     options = [f"--data_root={world}/data", f"--workdir={tmp_path}", f"--config.encoder={world}/encoder"]
     options += ["--config.train.max_length=64"]  # the toy encoder takes 128
