@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -65,6 +66,15 @@ def test_the_peer_trains_and_predicts_every_kind(lengths):
     assert any(not torch.equal(old, new) for old, new in zip(before, peer._parameters))
     peer = TorchPeer(settings, workload, SHAPES["tiny"], "float32", training=False)
     assert len(peer.take_round(batches).lengths) == 8
+
+
+def test_a_peers_memory_is_its_own():
+    """A process that another one starts gets the other's peak from Linux."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "from measured import host_memory_used; print(host_memory_used()['host_gib'])"
+    held = np.ones(2**28)  # 2 GiB
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < held.nbytes / 2**30
 
 
 def test_ratios_are_of_pairs():
