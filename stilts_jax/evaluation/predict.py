@@ -214,8 +214,9 @@ def _compile(
 ) -> Callable[[Any, Any], Arrays]:
     """The function for a batch, kept by model and head; every host gets all results: they are small."""
     wanted = default_layer(model.encoder.num_layers) if layer is None else layer
-    several = isinstance(wanted, tuple)
-    options: Any = {"all_hidden": several, "num_layers": max(wanted) if isinstance(wanted, tuple) else wanted}
+    options: Any = {"num_layers": wanted}
+    if isinstance(wanted, tuple):
+        options = {"num_layers": max(wanted), "all_hidden": True}
 
     def run(params: Any, batch: Arrays) -> Arrays:
         if head is not None:
@@ -223,7 +224,7 @@ def _compile(
         tokens = batch["tokens"]
         hidden = encode(params["encoder"], tokens, config=model.encoder, compute=model.compute, **options)
         mean = pool_mean(hidden, tokens, model.encoder.pad_id).astype(jnp.float32)
-        return {"vectors": jnp.moveaxis(mean[jnp.array(wanted)], 0, 1) if several else mean}
+        return {"vectors": jnp.moveaxis(mean[jnp.array(wanted)], 0, 1) if isinstance(wanted, tuple) else mean}
 
     whole, settings = NamedSharding(mesh, P()), compiler_options()
     return jax.jit(run, out_shardings=whole, compiler_options=settings)

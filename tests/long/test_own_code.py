@@ -58,7 +58,7 @@ def test_features_without_rows_are_refused(head):
 def test_all_hosts_sweep_over_the_layers_alike(monkeypatch):
     """Each would go by its own memory, and so run other programs than the rest."""
     monkeypatch.setattr(evaluate, "total_memory", lambda: 2**40)
-    monkeypatch.setattr(evaluate, "from_main", lambda read: 64, raising=False)
+    monkeypatch.setattr(evaluate, "from_main", lambda read: 64)
     texts = [EmbedExample("1", "a")]
     sets = {"de": RetrievalSet(texts, texts, {"1": ("1",)})}
     assert evaluate._cut_sweep(2, 4, sets) == [(0,), (1,), (2,)]
