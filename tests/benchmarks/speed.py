@@ -160,7 +160,7 @@ def _bench_steps(
             )
         numbers = range(1, options.rounds + 1)
         turns: list[tuple[Contender, Callable[[int], Round]]] = [
-            (Contender("stilts_jax", ours.settings, memory=memory_used()), ours.take_round)
+            (Contender("stilts_jax", ours.settings), ours.take_round)
         ]
         gpu = jax.default_backend() == "gpu"
         peers = list_peers(options.peer.split(","), training=training, gpu=gpu)
@@ -185,6 +185,7 @@ def _bench_steps(
             told = Contender(one.name, f"{peer.describe(one)}, batches of {options.batch_size}")
             turns.append((told, partial(_take_numbered, peer, batches, told)))
         _take_turns(turns, numbers, label, progress)
+        turns[0][0].memory = memory_used()
     contenders = [one for one, _ in turns]
     return ({"times": times} if times else {}) | {
         "contenders": [one.summarise(model.encoder, matmul, training=training) for one in contenders],
